@@ -1,0 +1,429 @@
+"""The Stanford Dogs, cropped to their boxes (sections 3.2 and 3.3), and reading and showing pictures.
+
+    python data.py                    fetch 20,580 photos (815 MB) and crop every dog -> datasets/dogs64/
+    python data.py --source DIR       the same from a copy that you have (Images/ and Annotation/ in DIR)
+    python data.py --toy 2048         drawn dogs instead, nothing to fetch -> datasets/toy64/
+
+Each annotated dog becomes one 64x64 PNG, <breed's wnid>_<photo>_<box>.png, in one flat folder.  Running it
+again does only what is missing; crops.json beside the pictures tells what was skipped and why.
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import math
+import os
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
+ARCHIVES = [  # name, bytes, sha256, the folder inside
+    ("images.tar", 793_579_520, "a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58", "Images"),
+    ("annotation.tar", 21_852_160, "662ed36f707be6b195c2fda392d8e153e83af28cedc8e2134a649f198def30fd", "Annotation"),
+]
+LAYOUTS = [("Images", "Annotation"), ("images/Images", "annotations/Annotation")]  # Stanford's, a mirror's
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+# What all scripts share: how they fail, report and write ------------------------------------------------------
+
+
+class UserError(Exception):
+    """Something that the user can mend.  `run` prints its one line and exits with status 2."""
+
+
+def run(main):
+    """Run a script's main(): no traceback for a user's mistake, a full disk or Ctrl-C."""
+    try:
+        main()
+    except (UserError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class Parser(argparse.ArgumentParser):
+    """Options with the script's docstring above them and each default behind; a mistake is one line."""
+
+    def __init__(self, description):
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+    def error(self, message):
+        raise UserError(f"{message} (--help tells more)")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def number(kind, low, high=math.inf):
+    """A type for an option: `kind` (int or float) from `low` to `high`, both included, never NaN."""
+
+    def check(text):
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    check.__name__ = kind.__name__  # argparse says "invalid int value"
+    return check
+
+
+class Progress:
+    """A line about long work: rewritten in place on a terminal, printed every few seconds elsewhere."""
+
+    def __init__(self, every=10.0):
+        self.every, self.terminal, self.next = every, sys.stdout.isatty(), 0.0
+
+    def __call__(self, text, last=False):
+        now = time.monotonic()
+        if self.terminal:
+            print(f"\r{text}\x1b[K", end="\n" if last else "", flush=True)
+        elif last or now >= self.next:
+            print(text, flush=True)
+            self.next = now + self.every
+
+
+@contextmanager
+def replacing(path, sync=False):
+    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Whoever looks sees the old file or the whole new one.  `sync`: wait until it is on the disk first.
+    """
+    temporary = Path(f"{path}.part")
+    try:
+        yield temporary
+        if sync:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, value):
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+# Fetching -----------------------------------------------------------------------------------------------------
+
+
+def download(url, path, size, sha256):
+    """Fetch `url` to `path`, going on where an earlier try stopped, and check its size and sha256.
+
+    Raises UserError when the server refuses, the connection is lost for good, or it is another file.
+    """
+    path, part = Path(path), Path(f"{path}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    by_hand = f"or get {url} ({size:,} bytes) by other means, put it at {path} and run this again"
+    progress, have = Progress(), part.stat().st_size if part.exists() else 0
+    while have < size:
+        try:
+            request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+            with urllib.request.urlopen(request, timeout=60) as response:
+                # A server may ignore Range and send everything; then the old part is of no use.
+                start = have if response.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
+                length = response.headers.get("Content-Length")
+                if length and start + int(length) != size:
+                    raise UserError(f"{url} has {start + int(length):,} bytes, not {size:,}: another file; {by_hand}")
+                with open(part, "ab" if start else "wb") as file:
+                    while chunk := response.read(1 << 18):
+                        file.write(chunk)
+                        progress(f"{path.name}: {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB")
+        except urllib.error.HTTPError as error:
+            raise UserError(f"{url}: the server says {error.code} {error.reason}; try later, {by_hand}") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"{error or type(error).__name__}"
+        else:
+            reason = "the connection ended early"
+        before, have = have, part.stat().st_size if part.exists() else 0
+        if have <= before:  # as long as every try brings more, it's worth another
+            raise UserError(f"{url}: {reason}; run this again to go on at {have:,} bytes, {by_hand}")
+    check_archive(part, size, sha256, f"deleted; run this again, {by_hand}", delete=True)
+    os.replace(part, path)
+
+
+def check_archive(path, size, sha256, advice, delete=False):
+    """Raise UserError if the file isn't the one that everybody has."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if (path.stat().st_size, found) != (size, sha256):
+        if delete:
+            path.unlink()
+        raise UserError(f"{path}: not the expected {size:,} bytes with sha256 {sha256[:12]}..., {advice}")
+
+
+def unpack(archive, folder, name):
+    """Unpack the tar file's folder `name` to folder/name, whole or not at all.
+
+    tarfile's data filter refuses members that would land outside, links out and device files.
+    """
+    target = folder / f"{name}.part"
+    shutil.rmtree(target, ignore_errors=True)
+    progress = Progress()
+    try:
+        with tarfile.open(archive) as tar:
+            for count, member in enumerate(tar):
+                tar.extract(member, target, filter="data")
+                progress(f"{archive.name}: {count:,} files unpacked")
+        os.replace(target / name, folder / name)
+    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
+        raise UserError(f"{archive}: can't be unpacked ({error})") from None
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def fetch(folder, url=URL, archives=ARCHIVES):
+    """Stanford's two archives, fetched, checked and unpacked in `folder`; what is there already is kept."""
+    for name, size, sha256, inside in archives:
+        if not (folder / inside).is_dir():
+            if (folder / name).exists():  # brought by hand, or unpacking was cut off
+                check_archive(folder / name, size, sha256, "so it isn't Stanford's: delete it and run this again")
+            else:
+                download(url + name, folder / name, size, sha256)
+            unpack(folder / name, folder, inside)
+
+
+# Cropping (section 3.3) ---------------------------------------------------------------------------------------
+
+
+def find_dogs(source):
+    """The folders (photos, annotations) of a copy of the Stanford Dogs, in one of the usual layouts."""
+    for photos, annotations in LAYOUTS:
+        if (source / photos).is_dir() and (source / annotations).is_dir():
+            return source / photos, source / annotations
+    wanted = " or ".join(f"{photos}/ with {annotations}/" for photos, annotations in LAYOUTS)
+    raise UserError(f"{source}: no Stanford Dogs there (looked for {wanted})")
+
+
+def read_boxes(annotation):
+    """An annotation file -> ((width, height) of the photo, [(left, top, right, bottom)] in its pixels).
+
+    Raises ValueError with the reason when the file is not a sound annotation.
+    """
+    text = annotation.read_bytes()
+    if b"<!ENTITY" in text:  # no real annotation has any; entities can be made to eat all memory
+        raise ValueError("the annotation declares XML entities")
+    try:
+        root = ElementTree.fromstring(text)
+        width, height = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("width", "height"))
+        edges = ("xmin", "ymin", "xmax", "ymax")
+        boxes = [tuple(int(float(box.findtext(edge))) for edge in edges) for box in root.iter("bndbox")]
+    except (ElementTree.ParseError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"the annotation can't be read ({error})") from None
+    return (width, height), boxes
+
+
+def to_rgb(image):
+    """Any Pillow image -> RGB; 16-bit grey is scaled to 8 bits, which Pillow's own convert() would clip."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def clip_box(box, width, height, square):
+    """The part of a box inside the photo, grown to a square about its centre first if `square`."""
+    left, top, right, bottom = box
+    if square:
+        grow = (right - left) - (bottom - top)
+        left, right = left + min(grow, 0) // 2, right - min(grow, 0) // 2
+        top, bottom = top - max(grow, 0) // 2, bottom + max(grow, 0) // 2
+    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+
+
+def crop_photo(photo, boxes, annotated_size, size, square):
+    """Boxes of one photo -> as many RGB crops of size x size; None for a box with nothing of the photo in it.
+
+    Raises what Pillow raises for a photo that it can't read, ValueError for an absurdly large one.
+    """
+    with Image.open(photo) as image:
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are too many")
+        # A camera may store a photo on its side and note so.  The annotated size tells which way round the
+        # boxes were drawn: as stored (then each crop is turned upright in the end) or as shown.
+        as_stored = annotated_size == image.size
+        if not as_stored:
+            ImageOps.exif_transpose(image, in_place=True)
+        width, height = image.size
+        boxes = [clip_box(box, width, height, square) for box in boxes]
+        narrowest = min((right - left for left, _, right, _ in boxes if right > left), default=width)
+        lowest = min((bottom - top for _, top, _, bottom in boxes if bottom > top), default=height)
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, for less work.  As long as three decoded pixels
+        # stay for each one of the crop, this changes the crop by 0.3 grey levels on average: nobody sees it.
+        image.draft(None, (3 * size * width // narrowest, 3 * size * height // lowest))
+        x_scale, y_scale = image.width / width, image.height / height
+        crops = []
+        for left, top, right, bottom in boxes:
+            if left >= right or top >= bottom:
+                crops.append(None)
+                continue
+            left, top, right, bottom = left * x_scale, top * y_scale, right * x_scale, bottom * y_scale
+            x, y = math.floor(left), math.floor(top)
+            # Cut before resizing: the filter must not mix in what lies outside the box.
+            crop = to_rgb(image.crop((x, y, math.ceil(right), math.ceil(bottom))))
+            box = (left - x, top - y, right - x, bottom - y)
+            crop = crop.resize((size, size), Image.Resampling.BICUBIC, box=box)  # antialiased
+            crops.append(ImageOps.exif_transpose(crop) if as_stored else crop)
+        return crops
+
+
+def crop_missing(photo, annotations, out, size, square):
+    """Write those crops of a photo that `out` lacks -> (crops made, crops found, {name: why skipped})."""
+    try:
+        annotated_size, boxes = read_boxes(annotations / photo.parent.name / photo.stem)
+        targets = [out / f"{photo.stem}_{number}.png" for number in range(len(boxes))]
+        todo = [number for number, target in enumerate(targets) if not target.exists()]
+        skipped = {} if boxes else {photo.stem: "no box in the annotation"}
+        crops = crop_photo(photo, [boxes[number] for number in todo], annotated_size, size, square) if todo else []
+        for number, image in zip(todo, crops, strict=True):
+            if image is None:
+                skipped[targets[number].stem] = "the box is empty or outside the photo"
+            else:
+                with replacing(targets[number]) as temporary:
+                    image.save(temporary, "PNG")
+        return len(crops) - crops.count(None), len(boxes) - len(todo), skipped
+    except FileNotFoundError:
+        return 0, 0, {photo.stem: "no annotation"}
+    except Exception as error:  # whatever a broken file makes Pillow raise: name it and go on
+        return 0, 0, {photo.stem: f"{error or type(error).__name__}"}
+
+
+def crop_dogs(source, out, size=64, square=False):
+    """Crop every annotated dog under `source` to a PNG in `out`; what is there already stays.
+
+    Returns (crops made, crops found there, {name: why it was skipped}), also written to out/crops.json.
+    Raises UserError when `source` holds no dogs, or `out` holds crops made in another way.
+    """
+    photos, annotations = find_dogs(source)
+    made_of = {"source": str(source.resolve()), "size": size, "square": square}
+    note = out / "crops.json"
+    if note.exists():
+        before = json.loads(note.read_text())
+        if {key: before.get(key) for key in made_of} != made_of:
+            raise UserError(f"{out} holds crops made otherwise ({before}): choose another --out or delete it")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(note, made_of)
+    for left_over in out.glob("*.part"):  # of a run that was killed
+        left_over.unlink()
+
+    files = sorted(path for path in photos.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+    crop = partial(crop_missing, annotations=annotations, out=out, size=size, square=square)
+    made, found, skipped, progress = 0, 0, {}, Progress()
+    # Decoding, resizing and compressing happen in C, outside of Python's lock: threads keep all cores busy.
+    with ThreadPool() as pool:
+        for count, (new, old, faults) in enumerate(pool.imap_unordered(crop, files, chunksize=16), 1):
+            made, found, skipped = made + new, found + old, skipped | faults
+            progress(f"{count:,} of {len(files):,} photos: {made:,} dogs cropped, {len(skipped):,} skipped")
+    skipped = dict(sorted(skipped.items()))
+    write_json(note, made_of | {"crops": made + found, "skipped": skipped})
+    return made, found, skipped
+
+
+# Reading and showing pictures ---------------------------------------------------------------------------------
+
+
+def list_images(folder):
+    """The pictures in a folder and its sub-folders, sorted by path.  Raises UserError if there are none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise UserError(f"{folder}: no pictures in it (looked for {' '.join(sorted(EXTENSIONS))})")
+    return paths
+
+
+def read_image(path):
+    """A picture file -> uint8 array (height, width, 3), RGB.  Raises UserError naming the file."""
+    try:
+        with Image.open(path) as image:
+            return np.array(to_rgb(image))
+    except Exception as error:  # a broken file can make Pillow raise nearly anything
+        raise UserError(f"{path}: can't be read as a picture ({error or type(error).__name__})") from None
+
+
+def read_folder(folder):
+    """All pictures of a folder, which must have one size -> uint8 tensor (N, 3, height, width), sorted by path."""
+    paths = list_images(folder)
+    height, width, _ = read_image(paths[0]).shape
+    pictures = torch.empty(len(paths), 3, height, width, dtype=torch.uint8)
+
+    def read(index):
+        picture = read_image(paths[index])
+        if picture.shape != (height, width, 3):
+            raise UserError(f"{paths[index]}: {picture.shape[1]}x{picture.shape[0]}, others are {width}x{height}")
+        pictures[index] = torch.from_numpy(picture).permute(2, 0, 1)
+
+    with ThreadPool() as pool:
+        for _ in pool.imap_unordered(read, range(len(paths)), chunksize=64):
+            pass
+    return pictures
+
+
+def to_uint8(x):
+    """Floats in [-1, 1], as the networks use -> uint8 in 0..255, as files do."""
+    return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def tile(pictures, columns=8, gap=2):
+    """uint8 (N, 3, H, W) -> one Pillow image, row by row, on white."""
+    count, _, height, width = pictures.shape
+    rows = -(-count // columns)
+    sheet = torch.full((3, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
+    for index, picture in enumerate(pictures.cpu()):
+        y, x = (index // columns) * (height + gap) + gap, (index % columns) * (width + gap) + gap
+        sheet[:, y : y + height, x : x + width] = picture
+    return Image.fromarray(sheet.permute(1, 2, 0).numpy())
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--source", type=Path, metavar="DIR", help="a copy of the data set, instead of fetching it")
+    parser.add_argument("--toy", type=number(int, 1), metavar="N", help="draw this many photos instead")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="which toy dogs are drawn")
+    parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
+    parser.add_argument("--square", action="store_true", help="grow each box to a square first: no stretched dogs")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: datasets/dogs64, toy64, dogs64-square, ...")
+    args = parser.parse_args()
+    if args.source and args.toy:
+        parser.error("--source and --toy: take one")
+    if args.toy:
+        kind, source = "toy", Path("datasets/toy")
+        draw_toys(source, args.toy, args.seed)
+    else:
+        kind, source = "dogs", args.source or Path("datasets/stanford-dogs")
+        if not args.source:
+            fetch(source)
+    out = args.out or Path(f"datasets/{kind}{args.size}{'-square' if args.square else ''}")
+    made, found, skipped = crop_dogs(source, out, args.size, args.square)
+    for name, reason in list(skipped.items())[:20]:
+        print(f"skipped {name}: {reason}")
+    if len(skipped) > 20:
+        print(f"... and {len(skipped) - 20:,} more, named in {out / 'crops.json'}")
+    print(f"{out}: {made:,} dogs cropped, {found:,} there before, {len(skipped):,} skipped", end="")
+    print("".join(f"; {count:,} x {reason}" for reason, count in Counter(skipped.values()).most_common(3)))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # crop_photo names such files itself
+    run(main)

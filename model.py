@@ -1,0 +1,100 @@
+"""The two networks of the article (section 2.1), each with attention on or off.
+
+    z (128) -> Generator -> picture (3, 64, 64) in [-1, 1]
+    picture -> Discriminator -> one logit: positive for "a photo", negative for "made up"
+
+At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, attention.py):
+
+    generator       z -> 4x4x512 -> 8x8x256 -> 16x16x128 -> 32x32x64 [attention] -> 64x64x3
+    discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x3
+
+Every layer of both is spectrally normalised: its largest singular value is held near 1, so that neither
+network can change its mind faster than its input changes (Miyato et al. 2018; for G too: Zhang et al. 2019).
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from attention import SelfAttention
+
+
+def channels_at(resolution, size, width):
+    """Channels of the feature maps at a resolution: `width` just below the picture's size, doubling downwards."""
+    return width * size // (2 * resolution)
+
+
+def resolutions(size):
+    """The feature maps between 4x4 and the picture: 64 -> [4, 8, 16, 32].  `size`: 32, 64 or 128."""
+    if size not in (32, 64, 128):
+        raise ValueError(f"pictures of {size}x{size} are not supported: take 32, 64 or 128")
+    return [r for r in (4, 8, 16, 32, 64) if r < size]
+
+
+def attention_layers(attention_at, size, width, pool):
+    """{"32": SelfAttention} for the resolutions in `attention_at`.
+
+    The networks make these last: convolutions made before them draw the same random initial weights
+    whether there is attention or not, so that the article's four variants start alike.
+    """
+    for r in attention_at:
+        if r not in resolutions(size):
+            raise ValueError(f"no attention at {r}x{r}: the feature maps are {resolutions(size)} wide")
+    return nn.ModuleDict({str(r): SelfAttention(channels_at(r, size, width), pool) for r in attention_at})
+
+
+class Generator(nn.Module):
+    """Pictures from noise: z (B, z_dim), standard normal -> (B, 3, size, size) in [-1, 1].
+
+    `attention_at`: resolutions with attention, () for none.  Raises ValueError for a size or resolution
+    that the network doesn't have.
+    """
+
+    def __init__(self, size=64, width=64, z_dim=128, attention_at=(32,), attention_pool=False):
+        super().__init__()
+        self.z_dim = z_dim
+        self.blocks = nn.ModuleDict()
+        for r in resolutions(size):
+            if r == 4:
+                conv = nn.ConvTranspose2d(z_dim, channels_at(4, size, width), 4, bias=False)
+            else:
+                channels = channels_at(r // 2, size, width), channels_at(r, size, width)
+                conv = nn.ConvTranspose2d(*channels, 4, stride=2, padding=1, bias=False)
+            # The batch norm has a bias of its own.
+            norm = nn.BatchNorm2d(channels_at(r, size, width))
+            self.blocks[str(r)] = nn.Sequential(spectral_norm(conv), norm, nn.ReLU())
+        self.to_rgb = spectral_norm(nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1))
+        self.attention = attention_layers(attention_at, size, width, attention_pool)
+
+    def forward(self, z):
+        x = z[:, :, None, None]  # (B, z_dim, 1, 1)
+        for r, block in self.blocks.items():
+            x = block(x)  # (B, channels, r, r)
+            if r in self.attention:
+                x = self.attention[r](x)
+        return torch.tanh(self.to_rgb(x))  # (B, 3, size, size)
+
+
+class Discriminator(nn.Module):
+    """Photo or made up?  x (B, 3, size, size) in [-1, 1] -> logits (B,).  Arguments as the generator's.
+
+    No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
+    """
+
+    def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False):
+        super().__init__()
+        self.blocks = nn.ModuleDict()
+        channels = 3
+        for r in reversed(resolutions(size)):
+            conv = nn.Conv2d(channels, channels_at(r, size, width), 4, stride=2, padding=1)
+            self.blocks[str(r)] = nn.Sequential(spectral_norm(conv), nn.LeakyReLU(0.1))
+            channels = channels_at(r, size, width)
+        self.to_logit = spectral_norm(nn.Conv2d(channels, 1, 4))
+        self.attention = attention_layers(attention_at, size, width, attention_pool)
+
+    def forward(self, x):
+        for r, block in self.blocks.items():
+            x = block(x)  # (B, channels, r, r)
+            if r in self.attention:
+                x = self.attention[r](x)
+        return self.to_logit(x).flatten()  # (B,)

@@ -66,6 +66,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
+    def add_seed_and_device(self):
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="start of all random numbers")
+        self.add_argument("--device", type=device, default=best, help="cuda, cuda:1, mps or cpu")
+
     def error(self, message):
         raise UserError(f"{message} (--help tells more)")
 
@@ -85,6 +90,15 @@ def number(kind, low, high=math.inf):
 
     check.__name__ = kind.__name__  # argparse says "invalid int value"
     return check
+
+
+def device(name):
+    """A type for an option: the name of a device that this machine has."""
+    try:
+        torch.empty(0, device=name)
+    except Exception as error:  # torch raises many kinds here
+        raise argparse.ArgumentTypeError(f"no device {name} here") from error
+    return name
 
 
 class Progress:
@@ -378,11 +392,6 @@ def read_folder(folder):
         for _ in pool.imap_unordered(read, range(len(paths)), chunksize=64):
             pass
     return pictures
-
-
-def to_uint8(x):
-    """Floats in [-1, 1], as the networks use -> uint8 in 0..255, as files do."""
-    return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def tile(pictures, columns=8, gap=2):

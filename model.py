@@ -98,3 +98,26 @@ class Discriminator(nn.Module):
             if r in self.attention:
                 x = self.attention[r](x)
         return self.to_logit(x).flatten()  # (B,)
+
+
+def to_float(pictures):
+    """uint8 in 0..255, as files have -> floats in [-1, 1], as the networks see; channels-last in memory (faster)."""
+    return pictures.float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def to_uint8(x):
+    """The way back, rounded: floats in [-1, 1] -> uint8 in 0..255."""
+    return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def generate(generator, z, batch=64):
+    """Pictures for given z (N, z_dim), in batches on the generator's device -> uint8 (N, 3, size, size) there.
+
+    The generator is in evaluation mode meanwhile: a picture depends on its z alone, not on the others'.
+    """
+    device, training = next(generator.parameters()).device, generator.training
+    generator.eval()
+    pictures = torch.cat([to_uint8(generator(part.to(device))) for part in z.split(batch)])
+    generator.train(training)
+    return pictures

@@ -1,0 +1,350 @@
+"""Train the Self-Attention GAN (section 2): eq. 1-3 as functions, and one plain loop.
+
+    python train.py                                    the article's full-attention run -> runs/full/
+    python train.py --no-gen-attn                      no attention in the generator -> runs/no-gen-attn/
+    python train.py --no-gen-attn --no-disc-attn       none at all -> runs/no-attn/
+    python train.py --resume runs/full                 go on where it stopped
+
+A run folder holds config.json, log.csv, samples/ (one fixed set of z), snapshots/ (generators) and checkpoint.pt.
+Ctrl-C saves and stops.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import platform
+import signal
+import time
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from data import Parser, Progress, UserError, number, read_folder, replacing, run, tile, write_json
+from model import Discriminator, Generator, generate, to_float
+
+MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the steps that section 4 looks at
+COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
+# What may differ when a run is resumed; everything else would make it another run.
+FREE = {"steps", "data", "device", "out", "resume", "compile", "threads", "log_every", "sample_every", "save_every"}
+
+
+# The losses (section 2.1) -------------------------------------------------------------------------------------
+#
+# D gives logits: D(x) of the article is sigmoid(logit).  With softplus(t) = log(1 + exp t),
+# -log sigmoid(t) = softplus(-t) and -log(1 - sigmoid(t)) = softplus(t): no log of a rounded 0, ever.
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """Eq. 2, negated so that descending it ascends eq. 2:  -E[log D(x)] - E[log(1 - D(G(z)))]."""
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def generator_loss(fake_logits):
+    """Eq. 3, negated, the non-saturating form of eq. 1:  -E[log D(G(z))]."""
+    return F.softplus(-fake_logits).mean()
+
+
+# Randomness ---------------------------------------------------------------------------------------------------
+#
+# Every random number of a step comes from (seed, step) alone.  So a resumed run goes on exactly, the article's
+# variants see the same photos and the same z, and nothing that runs in between can disturb them.
+
+
+def random_generator(*key):
+    """A torch random generator that depends on the given whole numbers only."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+@lru_cache(maxsize=2)
+def photo_order(seed, epoch, count):
+    """The order in which an epoch, one pass over the photos, shows them."""
+    return torch.randperm(count, generator=random_generator(seed, 0, epoch))
+
+
+def photos_of_step(seed, step, batch, count):
+    """The photos of a step: (batch,) indices below `count`.  A batch may end one epoch and begin the next."""
+    places = range(step * batch, (step + 1) * batch)
+    return torch.stack([photo_order(seed, place // count, count)[place % count] for place in places])
+
+
+def noise_of_step(seed, step, batch, z_dim):
+    """Standard normal z for D's turn and for G's, (batch, z_dim) each, and which photos to mirror, (batch,)."""
+    generator = random_generator(seed, 1, step)
+    z = torch.randn(2, batch, z_dim, generator=generator)
+    return z[0], z[1], torch.rand(batch, generator=generator) < 0.5
+
+
+def sample_noise(seed, count, z_dim):
+    """The fixed z of all sample sheets, (count, z_dim)."""
+    return torch.randn(count, z_dim, generator=random_generator(seed, 2))
+
+
+# One step -----------------------------------------------------------------------------------------------------
+
+
+def make_networks(size, options):
+    """Generator, discriminator and their optimisers as the options say; the seed decides the first weights."""
+    common = {"size": size, "width": options.width, "attention_pool": options.attn_pool}
+    torch.manual_seed(2 * options.seed)
+    at = () if options.no_gen_attn else options.attn_at
+    generator = Generator(z_dim=options.z_dim, attention_at=at, **common)
+    torch.manual_seed(2 * options.seed + 1)
+    at = () if options.no_disc_attn else options.attn_at
+    discriminator = Discriminator(attention_at=at, **common)
+
+    def place(network, lr):
+        network.to(options.device, memory_format=torch.channels_last)  # faster convolutions than channels-first
+        return network, torch.optim.Adam(network.parameters(), lr=lr, betas=(0.0, 0.9), fused=True)
+
+    (generator, optimizer_g), (discriminator, optimizer_d) = place(generator, options.lr_g), place(discriminator, options.lr_d)
+    return generator, discriminator, optimizer_g, optimizer_d
+
+
+def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, precision):
+    """First D descends its loss on photos and fakes, then G on new fakes (section 2.1).
+
+    real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); precision: torch.float32 or torch.bfloat16.
+    Returns a tensor of four on the device: the losses of D and G, and the mean D(x) and D(G(z)).
+    """
+    autocast = torch.autocast(real.device.type, dtype=precision, enabled=precision != torch.float32)
+    with autocast:
+        with torch.no_grad():  # D's turn: G gets no gradient, so nothing of its pass need be kept
+            fake = generator(z_d)
+        # One pass for both: D has no batch norm, so each logit is the same as in a pass of its own.
+        logits = discriminator(torch.cat([real, fake.to(real.dtype)])).float()
+    real_logits, fake_logits = logits.chunk(2)
+    d_loss = discriminator_loss(real_logits, fake_logits)
+    optimizer_d.zero_grad()
+    d_loss.backward()
+    optimizer_d.step()
+
+    discriminator.requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
+    with autocast:
+        logits = discriminator(generator(z_g)).float()
+    g_loss = generator_loss(logits)
+    optimizer_g.zero_grad()
+    g_loss.backward()
+    optimizer_g.step()
+    discriminator.requires_grad_(True)
+    return torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).detach()
+
+
+@torch.no_grad()
+def update_average(average, generator, step, decay):
+    """Move the averaged generator a little towards the trained one, more at the start, where all is still moving.
+
+    It takes no part in the training, and its pictures are better: the wobble of single steps is averaged out.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - decay)
+    for ours, theirs in zip(average.buffers(), generator.buffers(), strict=True):
+        ours.copy_(theirs)  # batch norm's statistics, spectral norm's vectors
+
+
+# A run --------------------------------------------------------------------------------------------------------
+
+
+def has_bfloat16(device):
+    """Whether the device computes in bfloat16 faster than in float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    features = torch.cpu.get_capabilities()
+    return device == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
+def gammas(network):
+    """gamma of each attention layer, as the log has it: '' for none, '0.12 -0.03' for two."""
+    return " ".join(f"{layer.gamma.item():.5f}" for layer in network.attention.values())
+
+
+def variant(options):
+    """The article's name for a choice of attention, which names the run folder too."""
+    gen, disc = not options.no_gen_attn, not options.no_disc_attn
+    return {(1, 1): "full", (0, 1): "no-gen-attn", (1, 0): "no-disc-attn", (0, 0): "no-attn"}[gen, disc]
+
+
+
+def read_checkpoint(path):
+    """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file makes torch raise nearly anything
+        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
+
+
+def train(options):
+    """Train as the options of main() say, from the run's checkpoint if they say resume; returns the run folder."""
+    out, device, batch = options.out, options.device, options.batch
+    if not options.data.is_dir():
+        raise UserError(
+            f"{options.data}: no pictures there. `python data.py` makes the Stanford Dogs, `python data.py --toy 2048` "
+            "drawn ones (then: --data datasets/toy64)"
+        )
+    pictures = read_folder(options.data).to(device)  # all of them: 20,580 at 64x64 are 253 MB
+    count, _, height, size = pictures.shape
+    if (height, size) not in [(32, 32), (64, 64), (128, 128)]:
+        raise UserError(f"{options.data}: the pictures are {size}x{height}, not 32x32, 64x64 or 128x128")
+
+    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    config = {"options": config, "size": size, "photos": count}
+    if options.resume:
+        began = {key: read_config(out)[key] for key in ("size", "photos")}
+        if began != {"size": size, "photos": count}:
+            raise UserError(f"{options.data}: {count} pictures of {size}x{size} now, the run began with {began}")
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} holds a run: go on with --resume {out}, or choose another --out")
+    bfloat16 = options.precision == "bf16" or (options.precision == "auto" and has_bfloat16(device))
+    precision = torch.bfloat16 if bfloat16 else torch.float32
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", config | {"computed_in": str(precision), "versions": versions})
+
+    networks = make_networks(size, options)
+    generator, discriminator, optimizer_g, optimizer_d = networks
+    average = deepcopy(generator).requires_grad_(False)
+    state = {"generator": generator, "discriminator": discriminator, "average": average}
+    state |= {"optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
+    step, pending, log_bytes = 0, [], 0
+    if options.resume and (out / "checkpoint.pt").exists():
+        checkpoint = read_checkpoint(out / "checkpoint.pt")
+        for name, part in state.items():
+            part.load_state_dict(checkpoint[name])
+        step, pending, log_bytes = checkpoint["step"], list(checkpoint["pending"].to(device)), checkpoint["log_bytes"]
+    if options.compile:
+        generator.compile()
+        discriminator.compile()
+
+    def save():
+        parts = {name: part.state_dict() for name, part in state.items()}
+        figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)
+        with replacing(out / "checkpoint.pt", sync=True) as temporary:
+            torch.save(parts | {"step": step, "pending": figures, "log_bytes": log.tell()}, temporary)
+
+    def show():
+        """The sheet of samples and the snapshot of this step."""
+        for folder in ("samples", "snapshots"):
+            (out / folder).mkdir(exist_ok=True)
+        sheet = tile(generate(average, sample_noise(options.seed, 64, options.z_dim)))
+        with replacing(out / "samples" / f"{step:06d}.png") as temporary:
+            sheet.save(temporary, "PNG")
+        weights = {"generator": generator.state_dict(), "average": average.state_dict()}
+        with replacing(out / "snapshots" / f"{step:06d}.pt") as temporary:
+            torch.save(weights | {"step": step, "config": config}, temporary)
+
+    stop = []
+    previous = {name: signal.signal(name, lambda name, _: stop.append(name)) for name in (signal.SIGINT, signal.SIGTERM)}
+    progress, start_step, start, last_row, last_save = Progress(), step, *[time.monotonic()] * 3
+    with open(out / "log.csv", "a" if log_bytes else "w") as log:
+        log.truncate(log_bytes)  # rows from after the checkpoint will be written again
+        if not log_bytes:
+            log.write(",".join(COLUMNS) + "\n")
+        while step < options.steps and not stop:
+            z_d, z_g, mirror = (t.to(device) for t in noise_of_step(options.seed, step, batch, options.z_dim))
+            real = pictures[photos_of_step(options.seed, step, batch, count).to(device)]
+            real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
+            pending.append(train_step(*networks, real, z_d, z_g, precision))
+            update_average(average, generator, step, options.ema)
+            step += 1
+
+            now = time.monotonic()
+            row_due = step % options.log_every == 0 or step == options.steps
+            show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
+            save_due = now - last_save > 60 if options.save_every is None else step % options.save_every == 0
+            save_due = save_due or step == options.steps or stop
+            if row_due or show_due or save_due:
+                check_finite(pending, step, out)
+            if row_due:
+                rate = len(pending) * batch / (now - last_row)
+                row = [f"{mean:.5f}" for mean in torch.stack(pending).mean(dim=0).tolist()]
+                row += [gammas(generator), gammas(discriminator), f"{rate:.1f}", ""]
+                log.write(f"{step},{','.join(row)}\n")
+                log.flush()
+                pending, last_row = [], now
+                speed = (step - start_step) / (now - start)
+                left = datetime.timedelta(seconds=round((options.steps - step) / speed))
+                progress(
+                    f"step {step:,} of {options.steps:,}  d_loss {row[0]:.6}  g_loss {row[1]:.6}  "
+                    f"{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left"
+                )
+            if show_due:
+                show()
+            if save_due:
+                save()
+                last_save = time.monotonic()
+    for name, handler in previous.items():
+        signal.signal(name, handler)
+    if step < options.steps:
+        print(f"\nsaved at step {step:,}; go on with: python train.py --resume {out}")
+    else:
+        print(f"{out}: {step:,} steps done; look at {out}/samples/{step:06d}.png, or run: python sample.py {out}")
+    return out
+
+
+def check_finite(pending, step, out):
+    """Raise UserError naming the first of the pending steps with a loss that is infinite or not a number."""
+    figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)
+    bad = (~figures.isfinite()).any(dim=1).nonzero().flatten().tolist()
+    if bad:
+        d_loss, g_loss = figures[bad[0], :2].tolist()
+        raise UserError(
+            f"step {step - len(figures) + bad[0] + 1}: d_loss is {d_loss}, g_loss {g_loss}. Mostly the learning rates "
+            f"are too high (--lr-g, --lr-d). {out / 'checkpoint.pt'} is the last good one, if there is one"
+        )
+
+
+def read_config(run_folder):
+    """The config.json of a run.  Raises UserError if the folder holds no run."""
+    try:
+        return json.loads((run_folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_folder}: no run to read there ({error})") from None
+
+
+def parse_options(arguments=None):
+    """The options of the command line, completed and checked against the run to resume, if there is one."""
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, default=Path("datasets/dogs64"), metavar="DIR", help="square pictures of one size")
+    add("--out", type=Path, metavar="DIR", help="the run folder; default runs/full, runs/no-attn, ...")
+    add("--resume", type=Path, metavar="DIR", help="go on with the run in this folder, with its options")
+    add("--steps", type=number(int, 1), default=30000, help="steps in all, each one of D and one of G")
+    add("--batch", type=number(int, 1), default=64, help="photos a step")
+    add("--no-gen-attn", action="store_true", help="no attention in the generator")
+    add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
+    add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
+    add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
+    add("--width", type=number(int, 1), default=64, help="channels c of the widest maps, 8c of the narrowest at 64x64")
+    add("--z-dim", type=number(int, 1), default=128, help="how many normals make a picture")
+    add("--lr-g", type=number(float, 0), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
+    add("--lr-d", type=number(float, 0), default=4e-4, help="learning rate of D")
+    add("--ema", type=number(float, 0, 1), default=0.999, help="decay a step of the averaged generator")
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where the device has it")
+    add("--compile", action="store_true", help="torch.compile both networks: a slow start, then faster on a GPU")
+    add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over as many")
+    add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
+    add("--save-every", type=number(int, 1), metavar="STEPS", help="checkpoints; default: once a minute")
+    parser.add_seed_and_device()
+    options = parser.parse_args(arguments)
+    if options.resume:
+        out = options.resume
+        before = read_config(out)["options"]
+        # argparse leaves alone what is set already, so only what the command line says differs from `before`.
+        kept = {key: value for key, value in before.items() if key not in ("device", "compile")}
+        options = parser.parse_args(arguments, argparse.Namespace(**kept))
+        for key, value in before.items():
+            if key not in FREE and getattr(options, key) != value:
+                name = f"--{key.replace('_', '-')}"
+                raise UserError(f"{out} was begun with {name} {value}, not {getattr(options, key)}: leave {name} out")
+        options.data = Path(options.data)
+        options.out = out
+    options.out = options.out or Path("runs") / variant(options)
+    return options
+
+
+if __name__ == "__main__":
+    run(lambda: train(parse_options()))

@@ -139,6 +139,14 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
+def read_checkpoint(path):
+    """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file makes torch raise nearly anything
+        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
+
+
 # Fetching -----------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from data import Parser, Progress, UserError, number, read_folder, replacing, run, tile, write_json
+from data import Parser, Progress, UserError, number, read_checkpoint, read_folder, replacing, run, tile, write_json
 from model import Discriminator, Generator, generate, to_float
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the steps that section 4 looks at
@@ -97,12 +97,11 @@ def make_networks(size, options):
     at = () if options.no_disc_attn else options.attn_at
     discriminator = Discriminator(attention_at=at, **common)
 
-    def place(network, lr):
-        network.to(options.device, memory_format=torch.channels_last)  # faster convolutions than channels-first
-        return network, torch.optim.Adam(network.parameters(), lr=lr, betas=(0.0, 0.9), fused=True)
-
-    (generator, optimizer_g), (discriminator, optimizer_d) = place(generator, options.lr_g), place(discriminator, options.lr_d)
-    return generator, discriminator, optimizer_g, optimizer_d
+    optimizers = []
+    for network, lr in ((generator, options.lr_g), (discriminator, options.lr_d)):
+        network.to(options.device, memory_format=torch.channels_last)  # convolutions are faster than channels-first
+        optimizers.append(torch.optim.Adam(network.parameters(), lr=lr, betas=(0.0, 0.9), fused=True))
+    return generator, discriminator, *optimizers
 
 
 def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, precision):
@@ -169,21 +168,13 @@ def variant(options):
 
 
 
-def read_checkpoint(path):
-    """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file makes torch raise nearly anything
-        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
-
-
 def train(options):
     """Train as the options of main() say, from the run's checkpoint if they say resume; returns the run folder."""
     out, device, batch = options.out, options.device, options.batch
     if not options.data.is_dir():
         raise UserError(
-            f"{options.data}: no pictures there. `python data.py` makes the Stanford Dogs, `python data.py --toy 2048` "
-            "drawn ones (then: --data datasets/toy64)"
+            f"{options.data}: no pictures there. Make some: `python data.py` (the Stanford Dogs) or "
+            "`python data.py --toy 2048` (drawn dogs; then train with --data datasets/toy64)"
         )
     pictures = read_folder(options.data).to(device)  # all of them: 20,580 at 64x64 are 253 MB
     count, _, height, size = pictures.shape
@@ -236,8 +227,8 @@ def train(options):
         with replacing(out / "snapshots" / f"{step:06d}.pt") as temporary:
             torch.save(weights | {"step": step, "config": config}, temporary)
 
-    stop = []
-    previous = {name: signal.signal(name, lambda name, _: stop.append(name)) for name in (signal.SIGINT, signal.SIGTERM)}
+    stop, signals = [], (signal.SIGINT, signal.SIGTERM)
+    previous = {name: signal.signal(name, lambda name, _: stop.append(name)) for name in signals}
     progress, start_step, start, last_row, last_save = Progress(), step, *[time.monotonic()] * 3
     with open(out / "log.csv", "a" if log_bytes else "w") as log:
         log.truncate(log_bytes)  # rows from after the checkpoint will be written again

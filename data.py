@@ -265,8 +265,8 @@ def to_rgb(image):
 
 def clip_box(box, width, height, square):
     """The part of a box inside the photo, grown to a square about its centre first if `square`."""
-    left, top, right, bottom = box
-    if square:
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    if square and left < right and top < bottom:
         grow = (right - left) - (bottom - top)
         left, right = left + min(grow, 0) // 2, right - min(grow, 0) // 2
         top, bottom = top - max(grow, 0) // 2, bottom + max(grow, 0) // 2
@@ -293,13 +293,13 @@ def crop_photo(photo, boxes, annotated_size, size, square):
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, for less work.  As long as three decoded pixels
         # stay for each one of the crop, this changes the crop by 0.3 grey levels on average: nobody sees it.
         image.draft(None, (3 * size * width // narrowest, 3 * size * height // lowest))
-        x_scale, y_scale = image.width / width, image.height / height
+        scale = round(width / image.width)  # 1, 2, 4 or 8; the decoded size is rounded up
         crops = []
         for left, top, right, bottom in boxes:
             if left >= right or top >= bottom:
                 crops.append(None)
                 continue
-            left, top, right, bottom = left * x_scale, top * y_scale, right * x_scale, bottom * y_scale
+            left, top, right, bottom = left / scale, top / scale, right / scale, bottom / scale
             x, y = math.floor(left), math.floor(top)
             # Cut before resizing: the filter must not mix in what lies outside the box.
             crop = to_rgb(image.crop((x, y, math.ceil(right), math.ceil(bottom))))
@@ -311,23 +311,25 @@ def crop_photo(photo, boxes, annotated_size, size, square):
 
 def crop_missing(photo, annotations, out, size, square):
     """Write those crops of a photo that `out` lacks -> (crops made, crops found, {name: why skipped})."""
+    annotation = annotations / photo.parent.name / photo.stem
+    if not annotation.exists():
+        return 0, 0, {photo.stem: "no annotation"}
     try:
-        annotated_size, boxes = read_boxes(annotations / photo.parent.name / photo.stem)
+        annotated_size, boxes = read_boxes(annotation)
         targets = [out / f"{photo.stem}_{number}.png" for number in range(len(boxes))]
         todo = [number for number, target in enumerate(targets) if not target.exists()]
-        skipped = {} if boxes else {photo.stem: "no box in the annotation"}
         crops = crop_photo(photo, [boxes[number] for number in todo], annotated_size, size, square) if todo else []
-        for number, image in zip(todo, crops, strict=True):
-            if image is None:
-                skipped[targets[number].stem] = "the box is empty or outside the photo"
-            else:
-                with replacing(targets[number]) as temporary:
-                    image.save(temporary, "PNG")
-        return len(crops) - crops.count(None), len(boxes) - len(todo), skipped
-    except FileNotFoundError:
-        return 0, 0, {photo.stem: "no annotation"}
     except Exception as error:  # whatever a broken file makes Pillow raise: name it and go on
         return 0, 0, {photo.stem: f"{error or type(error).__name__}"}
+    skipped = {} if boxes else {photo.stem: "no box in the annotation"}
+    for number, image in zip(todo, crops, strict=True):
+        if image is None:
+            skipped[targets[number].stem] = "the box is empty or outside the photo"
+        else:
+            with replacing(targets[number]) as temporary:
+                image.info = {}  # without the photo's colour profile
+                image.save(temporary, "PNG")
+    return len(crops) - crops.count(None), len(boxes) - len(todo), skipped
 
 
 def crop_dogs(source, out, size=64, square=False):
@@ -340,8 +342,12 @@ def crop_dogs(source, out, size=64, square=False):
     made_of = {"source": str(source.resolve()), "size": size, "square": square}
     note = out / "crops.json"
     if note.exists():
-        before = json.loads(note.read_text())
-        if {key: before.get(key) for key in made_of} != made_of:
+        try:
+            before = json.loads(note.read_text())
+            before = {key: before[key] for key in made_of}
+        except (ValueError, KeyError, TypeError):
+            before = "crops.json can't be read"
+        if before != made_of:
             raise UserError(f"{out} holds crops made otherwise ({before}): choose another --out or delete it")
     out.mkdir(parents=True, exist_ok=True)
     write_json(note, made_of)
@@ -355,7 +361,8 @@ def crop_dogs(source, out, size=64, square=False):
     with ThreadPool() as pool:
         for count, (new, old, faults) in enumerate(pool.imap_unordered(crop, files, chunksize=16), 1):
             made, found, skipped = made + new, found + old, skipped | faults
-            progress(f"{count:,} of {len(files):,} photos: {made:,} dogs cropped, {len(skipped):,} skipped")
+            text = f"{count:,} of {len(files):,} photos: {made:,} dogs cropped, {len(skipped):,} skipped"
+            progress(text, last=count == len(files))
     skipped = dict(sorted(skipped.items()))
     write_json(note, made_of | {"crops": made + found, "skipped": skipped})
     return made, found, skipped

@@ -30,7 +30,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from toy import draw_toys
 
 URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
 ARCHIVES = [  # name, bytes, sha256, the folder inside
@@ -68,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_seed_and_device(self):
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="start of all random numbers")
+        self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="where all random numbers start")
         self.add_argument("--device", type=device, default=best, help="cuda, cuda:1, mps or cpu")
 
     def error(self, message):
@@ -169,9 +171,9 @@ def download(url, path, size, sha256):
                 if length and start + int(length) != size:
                     raise UserError(f"{url} has {start + int(length):,} bytes, not {size:,}: another file; {by_hand}")
                 with open(part, "ab" if start else "wb") as file:
-                    while chunk := response.read(1 << 18):
+                    while file.tell() < size and (chunk := response.read(1 << 18)):
                         file.write(chunk)
-                        progress(f"{path.name}: {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB")
+                        progress(f"{path.name}: {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB", file.tell() >= size)
         except urllib.error.HTTPError as error:
             raise UserError(f"{url}: the server says {error.code} {error.reason}; try later, {by_hand}") from None
         except (OSError, http.client.HTTPException) as error:
@@ -208,6 +210,7 @@ def unpack(archive, folder, name):
             for count, member in enumerate(tar):
                 tar.extract(member, target, filter="data")
                 progress(f"{archive.name}: {count:,} files unpacked")
+        progress(f"{archive.name}: unpacked", last=True)
         os.replace(target / name, folder / name)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise UserError(f"{archive}: can't be unpacked ({error})") from None
@@ -319,7 +322,9 @@ def crop_missing(photo, annotations, out, size, square):
         targets = [out / f"{photo.stem}_{number}.png" for number in range(len(boxes))]
         todo = [number for number, target in enumerate(targets) if not target.exists()]
         crops = crop_photo(photo, [boxes[number] for number in todo], annotated_size, size, square) if todo else []
-    except Exception as error:  # whatever a broken file makes Pillow raise: name it and go on
+    except UnidentifiedImageError:
+        return 0, 0, {photo.stem: "not a picture"}
+    except Exception as error:  # whatever else a broken file makes Pillow raise: name it and go on
         return 0, 0, {photo.stem: f"{error or type(error).__name__}"}
     skipped = {} if boxes else {photo.stem: "no box in the annotation"}
     for number, image in zip(todo, crops, strict=True):
@@ -351,16 +356,19 @@ def crop_dogs(source, out, size=64, square=False):
             raise UserError(f"{out} holds crops made otherwise ({before}): choose another --out or delete it")
     out.mkdir(parents=True, exist_ok=True)
     write_json(note, made_of)
-    for left_over in out.glob("*.part"):  # of a run that was killed
+    for left_over in out.glob("n*.png.part"):  # of a run that was killed
         left_over.unlink()
 
     files = sorted(path for path in photos.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+    if not files:
+        raise UserError(f"{photos}: no photos in its folders")
     crop = partial(crop_missing, annotations=annotations, out=out, size=size, square=square)
     made, found, skipped, progress = 0, 0, {}, Progress()
     # Decoding, resizing and compressing happen in C, outside of Python's lock: threads keep all cores busy.
     with ThreadPool() as pool:
         for count, (new, old, faults) in enumerate(pool.imap_unordered(crop, files, chunksize=16), 1):
-            made, found, skipped = made + new, found + old, skipped | faults
+            made, found = made + new, found + old
+            skipped.update(faults)
             text = f"{count:,} of {len(files):,} photos: {made:,} dogs cropped, {len(skipped):,} skipped"
             progress(text, last=count == len(files))
     skipped = dict(sorted(skipped.items()))
@@ -432,13 +440,15 @@ def main():
     if args.source and args.toy:
         parser.error("--source and --toy: take one")
     if args.toy:
-        kind, source = "toy", Path("datasets/toy")
+        kind, source = "toy", Path(f"datasets/toy-photos{args.seed or ''}")
+        print(f"drawing {args.toy:,} photos of toy dogs in {source}", flush=True)
         draw_toys(source, args.toy, args.seed)
     else:
         kind, source = "dogs", args.source or Path("datasets/stanford-dogs")
         if not args.source:
             fetch(source)
-    out = args.out or Path(f"datasets/{kind}{args.size}{'-square' if args.square else ''}")
+    kind += f"{args.size}{'-square' if args.square else ''}{f'-seed{args.seed}' if args.seed else ''}"
+    out = args.out or Path("datasets") / kind
     made, found, skipped = crop_dogs(source, out, args.size, args.square)
     for name, reason in list(skipped.items())[:20]:
         print(f"skipped {name}: {reason}")

@@ -132,8 +132,9 @@ def attention_sheet(generator, seed, dogs=6, scale=3):
             y, x = ((place + 0.5) * pixels / side for place in divmod(point, side))
             draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=colour, outline="white", width=2)
             heat = rows[point].view(1, 1, math.isqrt(rows.shape[1]), -1) / rows[point].max()
-            heat = F.interpolate(heat, size=(pixels, pixels), mode="bilinear")[0]  # (1, pixels, pixels)
-            grey = picture.mean(dim=0, keepdim=True) * 0.5
+            # The root, so that weak attention is seen too: maps are often a few bright points on near-black.
+            heat = F.interpolate(heat.sqrt(), size=(pixels, pixels), mode="bilinear")[0]  # (1, pixels, pixels)
+            grey = picture.mean(dim=0, keepdim=True) * 0.4 + 50
             overlays.append(grey + heat * (torch.tensor(colour)[:, None, None] - grey))
         tiles += [torch.from_numpy(np.array(marked)).permute(2, 0, 1), *overlays]
     return tile(torch.stack([t.byte() for t in tiles]), columns=1 + len(COLOURS), gap=4)

@@ -167,7 +167,6 @@ def variant(options):
     return {(1, 1): "full", (0, 1): "no-gen-attn", (1, 0): "no-disc-attn", (0, 0): "no-attn"}[gen, disc]
 
 
-
 def train(options):
     """Train as the options of main() say, from the run's checkpoint if they say resume; returns the run folder."""
     out, device, batch = options.out, options.device, options.batch

@@ -1,0 +1,252 @@
+"""How fast the scripts are next to plain ways of doing the same; run by hand, on the processor, offline.
+
+    python tests/bench.py                              all four parts, a few minutes
+    python tests/bench.py --only 1 4 --rounds 9        some of them, more carefully
+    python tests/bench.py --photos datasets/stanford-dogs    part 4 on real photos instead of drawn textures
+
+It prints: 1. ms for one attention, forward and backward, by three ways;  2. images/s of a training step, plain
+and ours;  3. the share of our step outside the networks;  4. photos/s of cropping, plain and ours, and how much
+decoding at reduced size changes a crop.  All contestants of a part take turns in one run, after a warm-up, and
+the best round of each counts: compare the ratios, the times depend on the machine.
+"""
+
+import io
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from copy import deepcopy
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import attention
+import data
+import train
+from model import to_float
+
+BATCH, SIZE, PHOTOS = 32, 64, 20_580
+
+
+def in_turns(contestants, rounds):
+    """{name: function} -> {name: seconds of its best round}; A B C A B C ..., after one warm-up of each."""
+    best = dict.fromkeys(contestants, float("inf"))
+    for turn in range(rounds + 1):
+        for name, function in contestants.items():
+            start = time.perf_counter()
+            function()
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+# 1. Attention -------------------------------------------------------------------------------------------------
+
+
+def torch_attention(query, key, value):
+    """torch's own kernel: one width for all three, and four dimensions (one head), or it takes a slow path."""
+    widen = (0, value.shape[2] - query.shape[2])
+    query, key = F.pad(query, widen), F.pad(key, widen)
+    return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+
+
+def bench_attention(options):
+    print("1. attention, forward + backward, 64 maps of 32x32, 64 channels (by hand = 1)")
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        inputs = [torch.randn(64, 32 * 32, c).to(dtype).requires_grad_() for c in (8, 8, 64)]
+        grad = torch.randn(64, 32 * 32, 64).to(dtype)
+        ways = {"by hand": attention.attention_by_hand, "torch's sdpa": torch_attention, "attend": attention.attend}
+        runs = {name: lambda way=way: torch.autograd.grad(way(*inputs), inputs, grad) for name, way in ways.items()}  # noqa: B023
+        best = in_turns(runs, options.rounds)
+        for name, seconds in best.items():
+            print(f"   {str(dtype)[6:]:9} {name:13} {1000 * seconds:8.1f} ms   {best['by hand'] / seconds:5.2f} x")
+
+
+# 2. and 3. A training step ------------------------------------------------------------------------------------
+
+
+class Plain:
+    """A step as first written: float32, channels first, the map in memory, two passes of D, nothing spared."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+        with redirect_stdout(io.StringIO()):
+            networks = train.make_networks(SIZE, train.parse_options(["--device", "cpu"]))[:2]
+        self.g, self.d = (network.to(memory_format=torch.contiguous_format) for network in networks)
+        self.optimizer_g = torch.optim.Adam(self.g.parameters(), lr=1e-4, betas=(0.0, 0.9))
+        self.optimizer_d = torch.optim.Adam(self.d.parameters(), lr=4e-4, betas=(0.0, 0.9))
+
+    @mock.patch.object(attention, "attend", attention.attention_by_hand)
+    def __call__(self):
+        real = self.pictures[torch.randint(PHOTOS, (BATCH,))].float() / 127.5 - 1
+        fake = self.g(torch.randn(BATCH, 128))  # not detached: the gradient goes on into G, for nothing
+        d_loss = train.discriminator_loss(self.d(real), self.d(fake))
+        self.optimizer_d.zero_grad()
+        d_loss.backward()
+        self.optimizer_d.step()
+        g_loss = train.generator_loss(self.d(self.g(torch.randn(BATCH, 128))))
+        self.optimizer_g.zero_grad()
+        g_loss.backward()  # into D's weights too, for nothing
+        self.optimizer_g.step()
+
+
+class Ours:
+    """A turn of the loop in train.train; `outside` and `whole` add up the seconds of its turns."""
+
+    def __init__(self, pictures, precision, *arguments):
+        self.pictures, self.precision, self.step, self.pending = pictures, precision, 0, []
+        self.networks = train.make_networks(SIZE, train.parse_options(["--device", "cpu", *arguments]))
+        self.average = deepcopy(self.networks[0]).requires_grad_(False)
+        self.outside = self.whole = 0.0
+
+    def __call__(self):
+        start = time.perf_counter()
+        z_d, z_g, mirror = train.noise_of_step(0, self.step, BATCH, 128)
+        real = self.pictures[train.photos_of_step(0, self.step, BATCH, PHOTOS)]
+        real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
+        before = time.perf_counter()
+        figures = train.train_step(*self.networks, real, z_d, z_g, self.precision)
+        after = time.perf_counter()
+        self.pending.append(figures)
+        train.update_average(self.average, self.networks[0], self.step, 0.999)
+        self.step += 1
+        if self.step % 10 == 0:
+            torch.stack(self.pending).mean(dim=0).tolist()
+            self.pending = []
+        end = time.perf_counter()
+        self.outside += (before - start) + (end - after)
+        self.whole += end - start
+
+
+def figures_seconds(turns=100):
+    """What the four figures at the end of train.train_step take: no part of the networks' work either."""
+    loss, logits = torch.zeros((), requires_grad=True), torch.zeros(BATCH, requires_grad=True)
+    start = time.perf_counter()
+    for _ in range(turns):
+        torch.stack([loss, loss, logits.sigmoid().mean(), logits.sigmoid().mean()]).detach()
+    return (time.perf_counter() - start) / turns
+
+
+def some_pictures():
+    return torch.randint(256, (PHOTOS, 3, SIZE, SIZE), dtype=torch.uint8)
+
+
+def bench_step(options):
+    print(f"2. a training step, width 64, batch {BATCH}, attention at 32x32 in both networks (plain = 1)")
+    pictures, none = some_pictures(), ("--no-gen-attn", "--no-disc-attn")
+    steps = {
+        "plain": Plain(pictures),
+        "ours, float32": Ours(pictures, torch.float32),
+        "ours, bfloat16": Ours(pictures, torch.bfloat16),
+        "ours, float32, no attention": Ours(pictures, torch.float32, *none),
+        "ours, bfloat16, no attention": Ours(pictures, torch.bfloat16, *none),
+    }
+    best = in_turns(steps, options.rounds)
+    for name, seconds in best.items():
+        print(f"   {name:29} {BATCH / seconds:7.1f} images/s   {best['plain'] / seconds:5.2f} x")
+
+
+def bench_outside(options):
+    ours = Ours(some_pictures(), torch.bfloat16)
+    for _ in range(2):
+        ours()
+    ours.outside = ours.whole = 0.0
+    turns = max(10, options.rounds)
+    for _ in range(turns):
+        ours()
+    share = (ours.outside / turns + figures_seconds()) / (ours.whole / turns)
+    print(f"3. outside the networks: {100 * share:.2f} % of our bfloat16 step of {1000 * ours.whole / turns:.0f} ms")
+    print("   (noise, photos, averaged generator, figures; promised: under 3 %)")
+
+
+# 4. Cropping --------------------------------------------------------------------------------------------------
+
+ANNOTATION = (
+    "<annotation><size><width>500</width><height>375</height><depth>3</depth></size><object><name>dog</name><bndbox>"
+    "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object></annotation>"
+)
+
+
+def draw_photos(folder, count=200):
+    """Smooth random textures of 500x375 with a box of about 300x280, in Stanford's layout."""
+    rng = np.random.default_rng(0)
+    for part in ("Images", "Annotation"):
+        (folder / part / "n00000000-texture").mkdir(parents=True)
+    for number in range(count):
+        name = f"n00000000-texture/n00000000_{number}"
+        layers = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((12, 16), (94, 125))]
+        coarse, fine = (Image.fromarray(layer).resize((500, 375), Image.Resampling.BICUBIC) for layer in layers)
+        Image.blend(coarse, fine, 0.3).save(folder / "Images" / f"{name}.jpg", quality=90)
+        x, y, w, h = rng.integers((0, 0, 280, 260), (180, 75, 321, 301)).tolist()
+        (folder / "Annotation" / name).write_text(ANNOTATION.format(x, y, x + w, y + h))
+
+
+def plain_crop(photo, box):
+    return Image.open(photo).convert("RGB").crop(box).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+def boxes_of(photo, annotations):
+    return data.read_boxes(annotations / photo.parent.name / photo.stem)[1]
+
+
+def plain_loop(files, annotations):
+    with tempfile.TemporaryDirectory() as out:
+        for photo in files:
+            for number, box in enumerate(boxes_of(photo, annotations)):
+                plain_crop(photo, box).save(f"{out}/{photo.stem}_{number}.png")
+
+
+def our_crops(source):
+    with tempfile.TemporaryDirectory() as out, redirect_stdout(io.StringIO()):
+        data.crop_dogs(source, Path(out), SIZE)
+
+
+def difference(files, annotations, folder):
+    """Mean |difference| in grey levels of our crops to those of full decoding, photos enlarged to 1500x1100."""
+    enlarged, differences = folder / "enlarged.jpg", []
+    for photo in files:
+        with Image.open(photo) as image:
+            x, y = 1500 / image.width, 1100 / image.height
+            image.convert("RGB").resize((1500, 1100), Image.Resampling.BICUBIC).save(enlarged, quality=90)
+        for left, top, right, bottom in boxes_of(photo, annotations):
+            box = (round(left * x), round(top * y), round(right * x), round(bottom * y))
+            ours = data.crop_photo(enlarged, [box], (1500, 1100), SIZE, False)[0]
+            differences.append(np.abs(np.float32(ours) - np.float32(plain_crop(enlarged, box))).mean())
+    return np.mean(differences)
+
+
+def bench_crops(options):
+    with tempfile.TemporaryDirectory() as folder:
+        source = options.photos or Path(folder) / "drawn"
+        if not options.photos:
+            draw_photos(source)
+        photos, annotations = data.find_dogs(source)
+        files = sorted(path for path in photos.glob("*/*") if path.suffix.lower() in data.EXTENSIONS)
+        ways = {"plain loop": lambda: plain_loop(files, annotations), "crop_dogs": lambda: our_crops(source)}
+        best = in_turns(ways, options.rounds)
+        print(f"4. cropping {len(files):,} {'photos' if options.photos else 'drawn textures'} (promised: 1.6 x)")
+        for name, seconds in best.items():
+            print(f"   {name:13} {len(files) / seconds:8.1f} photos/s   {best['plain loop'] / seconds:5.2f} x")
+        change = difference(files[:20], annotations, Path(folder))
+        print(f"   decoding 1500x1100 at reduced size changes a crop by {change:.2f} grey levels on average")
+
+
+def main():
+    parser = data.Parser(__doc__)
+    parser.add_argument("--only", type=int, nargs="+", choices=(1, 2, 3, 4), default=[1, 2, 3, 4], help="which parts")
+    parser.add_argument("--rounds", type=data.number(int, 1), default=5, help="rounds after the warm-up")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a copy of the Stanford Dogs for part 4")
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for part in sorted(set(options.only)):
+        (bench_attention, bench_step, bench_outside, bench_crops)[part - 1](options)
+
+
+if __name__ == "__main__":
+    data.run(main)

@@ -64,7 +64,7 @@ def draw_curves(rows):
         low, high = min(0, *values), max(values)
         high += (high == low) * 1e-9
         parts.append(f'<text x="{LEFT}" y="{top - 10}" font-weight="bold">{title}</text>')
-        for value in (low, (low + high) / 2, high):
+        for value in (low, 0 if low < 0 < high else (low + high) / 2, high):
             y = top + HEIGHT * (high - value) / (high - low)
             parts.append(f'<path d="M{LEFT} {y:.1f}H{LEFT + WIDTH}" stroke="#ccc"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>')

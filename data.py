@@ -56,6 +56,8 @@ def run(main):
         main()
     except (UserError, OSError) as error:
         message = " ".join(str(error).split())
+        if sys.stdout.isatty():
+            print()  # below the progress line
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -78,7 +80,8 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
+    def _get_help_string(self, action):  # no "(default: None)"
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def number(kind, low, high=math.inf):

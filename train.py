@@ -16,6 +16,7 @@ import math
 import platform
 import signal
 import time
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,7 @@ from model import Discriminator, Generator, generate, to_float
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the steps that section 4 looks at
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
-FREE = {"steps", "data", "device", "out", "resume", "compile", "threads", "log_every", "sample_every", "save_every"}
+FREE = {"steps", "data", "device", "out", "resume", "compile", "log_every", "sample_every", "save_every"}
 
 
 # The losses (section 2.1) -------------------------------------------------------------------------------------
@@ -167,6 +168,25 @@ def variant(options):
     return {(1, 1): "full", (0, 1): "no-gen-attn", (1, 0): "no-disc-attn", (0, 0): "no-attn"}[gen, disc]
 
 
+@contextmanager
+def catching_signals():
+    """Inside the block Ctrl-C and SIGTERM only fill the list it's given, for the loop to see.  Twice: out at once."""
+    caught, before = [], {}
+
+    def note(number, _):
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def train(options):
     """Train as the options of main() say, from the run's checkpoint if they say resume; returns the run folder."""
     out, device, batch = options.out, options.device, options.batch
@@ -202,9 +222,13 @@ def train(options):
     step, pending, log_bytes = 0, [], 0
     if options.resume and (out / "checkpoint.pt").exists():
         checkpoint = read_checkpoint(out / "checkpoint.pt")
-        for name, part in state.items():
-            part.load_state_dict(checkpoint[name])
-        step, pending, log_bytes = checkpoint["step"], list(checkpoint["pending"].to(device)), checkpoint["log_bytes"]
+        try:
+            for name, part in state.items():
+                part.load_state_dict(checkpoint[name])
+            step, pending = checkpoint["step"], list(checkpoint["pending"].to(device))
+            log_bytes = checkpoint["log_bytes"]
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"{out / 'checkpoint.pt'} doesn't fit this run ({error})") from None
     if options.compile:
         generator.compile()
         discriminator.compile()
@@ -226,11 +250,10 @@ def train(options):
         with replacing(out / "snapshots" / f"{step:06d}.pt") as temporary:
             torch.save(weights | {"step": step, "config": config}, temporary)
 
-    stop, signals = [], (signal.SIGINT, signal.SIGTERM)
-    previous = {name: signal.signal(name, lambda name, _: stop.append(name)) for name in signals}
     progress, start_step, start, last_row, last_save = Progress(), step, *[time.monotonic()] * 3
-    with open(out / "log.csv", "a" if log_bytes else "w") as log:
-        log.truncate(log_bytes)  # rows from after the checkpoint will be written again
+    with open(out / "log.csv", "r+" if log_bytes else "w") as log, catching_signals() as stop:
+        log.seek(log_bytes)
+        log.truncate()  # rows from after the checkpoint will be written again
         if not log_bytes:
             log.write(",".join(COLUMNS) + "\n")
         while step < options.steps and not stop:
@@ -259,17 +282,16 @@ def train(options):
                 left = datetime.timedelta(seconds=round((options.steps - step) / speed))
                 progress(
                     f"step {step:,} of {options.steps:,}  d_loss {row[0]:.6}  g_loss {row[1]:.6}  "
-                    f"{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left"
+                    f"{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left",
+                    last=step == options.steps,
                 )
             if show_due:
                 show()
             if save_due:
                 save()
                 last_save = time.monotonic()
-    for name, handler in previous.items():
-        signal.signal(name, handler)
     if step < options.steps:
-        print(f"\nsaved at step {step:,}; go on with: python train.py --resume {out}")
+        print("\n" * progress.terminal + f"saved at step {step:,}; go on with: python train.py --resume {out}")
     else:
         print(f"{out}: {step:,} steps done; look at {out}/samples/{step:06d}.png, or run: python sample.py {out}")
     return out
@@ -288,10 +310,11 @@ def check_finite(pending, step, out):
 
 
 def read_config(run_folder):
-    """The config.json of a run.  Raises UserError if the folder holds no run."""
+    """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
     try:
-        return json.loads((run_folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+        config = json.loads((run_folder / "config.json").read_text())
+        return config | {"options": dict(config["options"]), "size": config["size"], "photos": config["photos"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run_folder}: no run to read there ({error})") from None
 
 

@@ -157,7 +157,7 @@ def bench_outside(options):
     for _ in range(2):
         ours()
     ours.outside = ours.whole = 0.0
-    turns = max(10, options.rounds)
+    turns = 2 * options.rounds
     for _ in range(turns):
         ours()
     share = (ours.outside / turns + figures_seconds()) / (ours.whole / turns)

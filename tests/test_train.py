@@ -1,0 +1,309 @@
+"""The losses, the randomness, one step, and whole small runs: stopped, resumed, broken."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+import data
+import train
+
+ROOT = Path(train.__file__).resolve().parent
+COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
+SMALL = "--width 4 --batch 4 --z-dim 8 --attn-at 16 --device cpu --precision fp32 --log-every 5 --save-every 5".split()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ten_steps(photos, tmp_path_factory):
+    return run(photos, tmp_path_factory.mktemp("ten") / "run", 10)
+
+
+def run(photos, out, steps, *more):
+    return train.train(
+        train.parse_options([*SMALL, "--data", f"{photos}", "--out", f"{out}", "--steps", f"{steps}", *more])
+    )
+
+
+def resume(out, steps, *more):
+    return train.train(train.parse_options(["--resume", str(out), "--steps", str(steps), *more]))
+
+
+def rows(out):
+    with open(out / "log.csv", newline="") as file:
+        return [{**row, "images_per_s": ""} for row in csv.DictReader(file)]
+
+
+def assert_same_run(one, other):
+    """Bit-identical checkpoints and log rows; the log's length and its speeds differ from run to run."""
+    checkpoints = [torch.load(out / "checkpoint.pt", weights_only=True) for out in (one, other)]
+    for checkpoint in checkpoints:
+        del checkpoint["log_bytes"]
+    torch.testing.assert_close(*checkpoints, rtol=0, atol=0)
+    assert rows(one) == rows(other)
+
+
+def step_of_small_networks(steps=1, **changes):
+    """Train on constant photos -> the networks before, after, and the figures of each step."""
+    options = train.parse_options(SMALL)
+    for name, value in changes.items():
+        setattr(options, name, value)
+    networks = train.make_networks(32, options)
+    before = deepcopy(networks[:2])
+    figures = []
+    for step in range(steps):
+        z_d, z_g, _ = train.noise_of_step(0, step, 4, 8)
+        figures.append(train.train_step(*networks, torch.full((4, 3, 32, 32), 0.5), z_d, z_g, torch.float32))
+    return before, networks[:2], torch.stack(figures)
+
+
+def same_weights(one, other):
+    return [torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+
+
+# Losses
+
+
+def test_losses_are_cross_entropies_on_labels():
+    real, fake = torch.randn(2, 9, dtype=torch.float64) * 5
+    ones, zeros = torch.ones_like(real), torch.zeros_like(real)
+    expected = binary_cross_entropy_with_logits(real, ones) + binary_cross_entropy_with_logits(fake, zeros)
+    torch.testing.assert_close(train.discriminator_loss(real, fake), expected, rtol=1e-12, atol=0)
+    expected = binary_cross_entropy_with_logits(fake, ones)
+    torch.testing.assert_close(train.generator_loss(fake), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("logit", "d_loss", "d_slopes", "g_loss", "g_slope"),
+    [(1e4, 1e4, (0, 1), 0, 0), (-1e4, 1e4, (-1, 0), 1e4, -1), (0, 2 * math.log(2), (-0.5, 0.5), math.log(2), -0.5)],
+)
+def test_losses_and_gradients_are_right_at_extreme_logits(logit, d_loss, d_slopes, g_loss, g_slope):
+    real, fake = (torch.tensor([float(logit)], requires_grad=True) for _ in range(2))
+    loss = train.discriminator_loss(real, fake)
+    assert loss.item() == pytest.approx(d_loss, rel=1e-6)
+    assert torch.autograd.grad(loss, (real, fake)) == d_slopes
+    loss = train.generator_loss(fake)
+    assert loss.item() == pytest.approx(g_loss, rel=1e-6)
+    assert torch.autograd.grad(loss, fake) == (g_slope,)
+
+
+# Randomness
+
+
+@pytest.mark.parametrize("batch", [3, 10, 25])
+def test_each_epoch_shows_each_photo_once(batch):
+    order = torch.cat([train.photos_of_step(1, step, batch, 10) for step in range(10)])
+    epochs = order[: len(order) // 10 * 10].view(-1, 10)
+    assert torch.equal(epochs.sort(dim=1).values, torch.arange(10).expand(len(epochs), 10))
+    assert len(epochs.unique(dim=0)) == len(epochs)
+    other = torch.cat([train.photos_of_step(2, step, batch, 10) for step in range(10)])
+    assert not torch.equal(order, other)
+
+
+def test_noise_depends_on_seed_and_step_alone():
+    first = train.noise_of_step(3, 7, 4, 5)
+    torch.randn(11), np.random.default_rng().normal(), train.photos_of_step(3, 7, 4, 10)
+    for ours, again in zip(first, train.noise_of_step(3, 7, 4, 5), strict=True):
+        assert torch.equal(ours, again)
+    draws = [*first[:2], train.noise_of_step(3, 8, 4, 5)[0], train.noise_of_step(4, 7, 4, 5)[0]]
+    assert len(torch.stack(draws).unique(dim=0)) == 4
+    assert [tuple(t.shape) for t in first] == [(4, 5), (4, 5), (4,)]
+
+
+# One step
+
+
+def test_each_network_descends_without_touching_the_other():
+    (_, d_before), (_, d_after), _ = step_of_small_networks(lr_d=0.0)
+    assert all(same_weights(d_before, d_after))
+    assert all(p.requires_grad for p in d_after.parameters())
+    (g_before, d_before), (g_after, d_after), _ = step_of_small_networks(lr_g=0.0)
+    assert all(same_weights(g_before, g_after))
+    assert not any(same_weights(d_before.blocks, d_after.blocks))
+    (g_before, _), (g_after, _), _ = step_of_small_networks()
+    assert not any(same_weights(g_before.to_rgb, g_after.to_rgb))
+
+
+def test_discriminator_learns_to_tell_constant_photos():
+    _, _, figures = step_of_small_networks(steps=20, lr_g=0.0, lr_d=1e-2)
+    assert figures[-5:, 0].mean() < figures[0, 0] / 2
+    assert figures[-1, 2] > 0.5 > figures[-1, 3]
+
+
+def test_average_follows_by_its_decay():
+    options = train.parse_options(SMALL)
+    generator = train.make_networks(32, options)[0]
+    options.seed = 1
+    average = train.make_networks(32, options)[0].requires_grad_(False)
+    kept = deepcopy(average)
+    train.update_average(average, generator, 10**18, 1.0)
+    assert all(same_weights(average, kept))
+    assert all(torch.equal(a, b) for a, b in zip(average.buffers(), generator.buffers(), strict=True))
+    train.update_average(average, generator, 0, 0.999)  # at the first step (1 + 0) / (10 + 0) is kept
+    for ours, old, new in zip(*(network.parameters() for network in (average, kept, generator)), strict=True):
+        torch.testing.assert_close(ours, 0.1 * old + 0.9 * new)
+    train.update_average(average, generator, 10**6, 0.0)
+    assert all(same_weights(average, generator))
+
+
+# Runs
+
+
+def test_a_run_folder_holds_what_the_docstring_says(ten_steps):
+    assert sorted(p.name for p in ten_steps.iterdir()) == [
+        "checkpoint.pt", "config.json", "log.csv", "samples", "snapshots",
+    ]  # fmt: skip
+    assert (ten_steps / "log.csv").read_text().splitlines()[0].split(",") == COLUMNS
+    assert [row["step"] for row in rows(ten_steps)] == ["5", "10"]
+    assert all(math.isfinite(float(row[name])) for row in rows(ten_steps) for name in COLUMNS[:7])
+    assert json.loads((ten_steps / "config.json").read_text())["size"] == 32
+    assert (ten_steps / "samples/000010.png").exists()
+    assert (ten_steps / "snapshots/000010.pt").exists()
+
+
+def test_one_seed_makes_one_run_and_another_seed_another(photos, ten_steps, tmp_path):
+    assert_same_run(run(photos, tmp_path / "again", 10), ten_steps)
+    other = run(photos, tmp_path / "other", 10, "--seed", "1")
+    assert rows(other) != rows(ten_steps)
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(photos, ten_steps, tmp_path):
+    out = run(photos, tmp_path / "run", 5)
+    with open(out / "log.csv", "a") as log:
+        log.write("6,rows,after,the,checkpoint\n")
+    assert_same_run(resume(out, 10), ten_steps)
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_resumed_run_ends_the_same(name, photos, ten_steps, tmp_path, monkeypatch, capsys):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    true_step, calls = train.train_step, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 7:
+            signal.raise_signal(name)
+        return true_step(*arguments)
+
+    monkeypatch.setattr(train, "train_step", interrupted)
+    out = run(photos, tmp_path / "run", 10)
+    assert len(calls) == 7
+    assert f"python train.py --resume {out}" in capsys.readouterr().out
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 7
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert_same_run(resume(out, 10), ten_steps)
+    assert len(calls) == 10
+
+
+def break_step(monkeypatch, bad):
+    true_loss, calls = train.discriminator_loss, []
+
+    def loss(real_logits, fake_logits):
+        calls.append(1)
+        return true_loss(real_logits, fake_logits) * (math.nan if len(calls) == bad else 1)
+
+    monkeypatch.setattr(train, "discriminator_loss", loss)
+
+
+@pytest.mark.parametrize("bad", [6, 8, 10])
+def test_a_loss_that_is_no_number_is_named_by_its_step(bad, photos, tmp_path, monkeypatch):
+    break_step(monkeypatch, bad)
+    with pytest.raises(data.UserError, match=f"^step {bad}: d_loss is nan"):
+        run(photos, tmp_path / "run", 20)
+    checkpoint = data.read_checkpoint(tmp_path / "run/checkpoint.pt")
+    assert checkpoint["step"] == 5
+    assert all(value.isfinite().all() for value in checkpoint["generator"].values())
+
+
+def test_a_run_that_fails_gives_the_signals_back(photos, tmp_path, monkeypatch):
+    handlers = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    break_step(monkeypatch, 1)
+    try:
+        with pytest.raises(data.UserError, match="^step 1:"):
+            run(photos, tmp_path / "run", 5)
+        assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)] == handlers
+    finally:
+        for name, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(name, handler)
+
+
+# Mistakes
+
+
+def test_missing_photos_are_refused_with_both_ways_to_get_some(tmp_path):
+    with pytest.raises(data.UserError, match=r"`python data\.py` .*`python data\.py --toy 2048`"):
+        run(tmp_path / "none", tmp_path / "run", 5)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("resolution", ["32", "7"])
+def test_attention_where_no_feature_map_is_is_refused(resolution, photos, tmp_path):
+    with pytest.raises(data.UserError, match=f"no attention at {resolution}x{resolution}"):
+        run(photos, tmp_path / "run", 5, "--attn-at", resolution)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(photos, ten_steps):
+    before = {path: path.stat().st_mtime_ns for path in ten_steps.rglob("*")}
+    with pytest.raises(data.UserError, match="--resume"):
+        run(photos, ten_steps, 10)
+    assert {path: path.stat().st_mtime_ns for path in ten_steps.rglob("*")} == before
+
+
+def test_options_that_make_another_run_are_refused_on_resuming(ten_steps, tmp_path):
+    for option, value in [("--width", "8"), ("--lr-g", "0.5"), ("--seed", "9"), ("--batch", "5")]:
+        with pytest.raises(data.UserError, match=f"begun with {option}.*leave {option} out"):
+            train.parse_options(["--resume", str(ten_steps), option, value])
+    assert train.parse_options(["--resume", str(ten_steps), "--width", "4"]).width == 4
+    with pytest.raises(data.UserError, match="no run to read there"):
+        train.parse_options(["--resume", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["full", "no-gen-attn", "no-disc-attn", "no-attn"])
+def test_each_variant_has_a_folder_of_its_own(name):
+    flags = {"full": [], "no-attn": ["--no-gen-attn", "--no-disc-attn"]}.get(name, [f"--{name}"])
+    assert train.parse_options(flags).out == Path("runs") / name
+
+
+def test_a_mistake_is_one_line_and_status_2(tmp_path):
+    command = [sys.executable, ROOT / "train.py", "--data", "missing", "--out", "run"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("train.py: missing: no pictures there")
+    assert len(result.stderr.splitlines()) == 1
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_dogs_train(tmp_path):
+    source = Path(os.environ.get("DOGS") or ROOT.parent / "shared/dogs")
+    if not (source / "Images").is_dir():
+        pytest.skip("no copy of the Stanford Dogs: set DOGS to the folder that holds Images/ and Annotation/")
+    breed = min(path.name for path in (source / "Images").iterdir())
+    for kind in ("Images", "Annotation"):
+        (tmp_path / "dogs" / kind).mkdir(parents=True)
+        (tmp_path / "dogs" / kind / breed).symlink_to((source / kind / breed).resolve())
+    made, _, skipped = data.crop_dogs(tmp_path / "dogs", tmp_path / "crops", 32)
+    assert made > 0
+    assert skipped == {}
+    out = run(tmp_path / "crops", tmp_path / "run", 3, "--log-every", "1")
+    assert [row["step"] for row in rows(out)] == ["1", "2", "3"]
+    assert all(math.isfinite(float(row[name])) for row in rows(out) for name in COLUMNS[:7])

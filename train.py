@@ -211,10 +211,12 @@ def train(options):
     bfloat16 = options.precision == "bf16" or (options.precision == "auto" and has_bfloat16(device))
     precision = torch.bfloat16 if bfloat16 else torch.float32
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    try:
+        networks = make_networks(size, options)
+    except ValueError as error:
+        raise UserError(f"--attn-at: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config | {"computed_in": str(precision), "versions": versions})
-
-    networks = make_networks(size, options)
     generator, discriminator, optimizer_g, optimizer_d = networks
     average = deepcopy(generator).requires_grad_(False)
     state = {"generator": generator, "discriminator": discriminator, "average": average}

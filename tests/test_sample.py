@@ -15,7 +15,16 @@ import train
 from model import generate
 
 ROOT = Path(sample.__file__).resolve().parent
-SMALL = "--width 4 --batch 4 --z-dim 8 --attn-at 16 --steps 3 --sample-every 1 --device cpu --precision fp32".split()
+SMALL = [
+    "--width=4",
+    "--batch=4",
+    "--z-dim=8",
+    "--attn-at=16",
+    "--steps=3",
+    "--sample-every=1",
+    "--device=cpu",
+    "--precision=fp32",
+]
 
 
 def trained(root, *more):

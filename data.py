@@ -85,11 +85,11 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def number(kind, low, high=math.inf):
-    """A type for an option: `kind` (int or float) from `low` to `high`, both included, never NaN."""
+    """A type for an option: `kind` (int or float) from `low` to `high`, both included, always finite."""
 
     def check(text):
         value = kind(text)
-        if not low <= value <= high:
+        if not low <= value <= high or value == math.inf:
             raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
         return value
 

@@ -28,6 +28,8 @@ COLOURS = [(255, 64, 64), (64, 224, 64), (80, 144, 255), (255, 208, 0), (240, 96
 def find_snapshot(place, step=None):
     """The snapshot of a step, or the newest, in a run folder; a .pt file is its own.  Raises UserError if none."""
     if place.suffix == ".pt":
+        if step is not None:
+            raise UserError(f"{place} is one snapshot: --step goes with a run folder")
         return place
     snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
     if not snapshots:
@@ -80,7 +82,7 @@ def interpolation(generator, seed, rows=8, columns=8):
     """Each row goes from one z to another along an arc, where normal z live, not straight -> uint8 pictures."""
     ends = latents(seed, 2 * rows, generator.z_dim)[: 2 * rows].view(rows, 2, 1, -1)
     a, b = ends[:, 0], ends[:, 1]  # (rows, 1, z_dim)
-    angle = F.cosine_similarity(a, b, dim=-1).acos()[..., None]
+    angle = F.cosine_similarity(a, b, dim=-1).clamp(-0.999, 0.999).acos()[..., None]  # never 0: it's divided by
     t = torch.linspace(0, 1, columns)[None, :, None]
     z = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)  # (rows, columns, z_dim)
     return generate(generator, z.flatten(0, 1))
@@ -121,8 +123,8 @@ def attention_sheet(generator, seed, dogs=6, scale=3):
     if not generator.attention:
         raise UserError("this generator was trained without attention: there is nothing to show")
     pictures, maps = attention_maps(generator, latents(seed, dogs, generator.z_dim)[:dogs])
-    resolution, attention = list(maps.items())[-1]  # the finest
-    side, pixels = int(resolution), pictures.shape[-1] * scale
+    side, pixels = max(map(int, maps)), pictures.shape[-1] * scale  # the finest layer's map
+    attention = maps[str(side)]
     tiles = []
     for picture, rows in zip(pictures.cpu(), attention, strict=True):
         picture = F.interpolate(picture[None].float(), size=(pixels, pixels), mode="bicubic").clamp(0, 255)[0]

@@ -215,8 +215,6 @@ def train(options):
         networks = make_networks(size, options)
     except ValueError as error:
         raise UserError(f"--attn-at: {error}") from None
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", config | {"computed_in": str(precision), "versions": versions})
     generator, discriminator, optimizer_g, optimizer_d = networks
     average = deepcopy(generator).requires_grad_(False)
     state = {"generator": generator, "discriminator": discriminator, "average": average}
@@ -231,6 +229,10 @@ def train(options):
             log_bytes = checkpoint["log_bytes"]
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{out / 'checkpoint.pt'} doesn't fit this run ({error})") from None
+    elif options.resume:
+        print(f"{out} has no checkpoint yet: starting at step 0")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", config | {"computed_in": str(precision), "versions": versions})
     if options.compile:
         generator.compile()
         discriminator.compile()

@@ -9,7 +9,8 @@ other one in a single step, so that a hind leg can know where the head is:
     4. gamma, learned and 0 at the start, adds the mixture to x.
 
 There are N = height * width positions.  `attention_by_hand` is the formula; `attend` computes the same
-numbers faster; `SelfAttention` is the layer.  Source of the layer: Zhang et al. 2019, arXiv:1805.08318.
+numbers faster; `SelfAttention` is the layer.  After Zhang et al. 2019, arXiv:1805.08318, whose code has a fourth
+convolution after the mixing; the article has these three.
 """
 
 import torch
@@ -82,7 +83,7 @@ class BlockAttention(torch.autograd.Function):
 
 
 def attend(query, key, value):
-    """The numbers of `attention_by_hand`, by the fastest exact way on this device; same arguments."""
+    """The numbers of `attention_by_hand` (with d <= C) without the whole map in memory; same arguments."""
     if not query.is_cuda:
         return BlockAttention.apply(query, key, value)
     # CUDA has such a kernel in torch.  It wants one width for all three (zeros don't change q . k) and heads: one.
@@ -96,7 +97,7 @@ class SelfAttention(nn.Module):
 
     x: (B, C, H, W), any float dtype -> the same shape.  `pool` lets positions look only at 2x2 maxima of keys
     and values, as the original SAGAN code does: a quarter of the work, and maps of N x N/4.
-    The convolutions have no bias: one on the keys would add the same to a whole row, which softmax drops.
+    The convolutions have no bias.  On the keys it would do nothing: it adds the same to a whole row before softmax.
     """
 
     def __init__(self, channels, pool=False):

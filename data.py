@@ -54,8 +54,10 @@ def run(main):
     """Run a script's main(): no traceback for a user's mistake, a full disk or Ctrl-C."""
     try:
         main()
-    except (UserError, OSError) as error:
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
         message = " ".join(str(error).split())
+        if isinstance(error, torch.OutOfMemoryError):
+            message = f"out of memory on the device: take a smaller --batch or --width ({message})"
         if sys.stdout.isatty():
             print()  # below the progress line
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
@@ -97,12 +99,19 @@ def number(kind, low, high=math.inf):
     return check
 
 
-def device(name):
-    """A type for an option: the name of a device that this machine has."""
+def has_device(name):
+    """Whether this machine has the device: "cuda:1", "mps", ..."""
     try:
         torch.empty(0, device=name)
-    except Exception as error:  # torch raises many kinds here
-        raise argparse.ArgumentTypeError(f"no device {name} here") from error
+    except Exception:  # torch raises many kinds here
+        return False
+    return True
+
+
+def device(name):
+    """A type for an option: the name of a device that this machine has."""
+    if not has_device(name):
+        raise argparse.ArgumentTypeError(f"no device {name} here")
     return name
 
 
@@ -147,7 +156,8 @@ def write_json(path, value):
 def read_checkpoint(path):
     """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return content | {}  # a TypeError if it isn't a dictionary
     except Exception as error:  # a broken file makes torch raise nearly anything
         raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
 

@@ -8,8 +8,9 @@ At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, atte
     generator       z -> 4x4x512 -> 8x8x256 -> 16x16x128 -> 32x32x64 [attention] -> 64x64x3
     discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x3
 
-Every layer of both is spectrally normalised: its largest singular value is held near 1, so that neither
-network can change its mind faster than its input changes (Miyato et al. 2018; for G too: Zhang et al. 2019).
+Every convolution of both is spectrally normalised: its kernel, as a matrix, is divided by an estimate of its largest
+singular value.  In D that keeps the slope in bounds (Miyato et al. 2018); in G, where batch norm rescales anyway, it
+steadies the training (Zhang et al. 2019).
 """
 
 import torch
@@ -108,6 +109,26 @@ def to_float(pictures):
 def to_uint8(x):
     """The way back, rounded: floats in [-1, 1] -> uint8 in 0..255."""
     return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def refresh_batch_norm(generator, z, batch=64):
+    """Measure batch norm's statistics anew, as means over batches of z (N, z_dim), for weights that are an average.
+
+    Statistics gathered in training belong to the trained weights; with averaged ones, pictures come out dull.
+    """
+    norms = [layer for layer in generator.modules() if isinstance(layer, nn.BatchNorm2d)]
+    usual, training = norms[0].momentum, generator.training
+    generator.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    for part in z.split(batch):
+        generator(part)
+    for norm in norms:
+        norm.momentum = usual
+    generator.train(training)
 
 
 @torch.no_grad()

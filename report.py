@@ -115,14 +115,21 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
-    body = "".join(describe(folder) for folder in args.runs)
+    sections = []
+    for folder in args.runs:
+        try:
+            sections.append(describe(folder))
+        except (UserError, OSError, KeyError, ValueError, AttributeError) as error:  # one bad run spoils no page
+            print(f"left out {folder}: {error}")
+    if not sections:
+        raise UserError("none of these folders holds a run with figures")
     with replacing(args.out) as temporary:
         temporary.write_text(
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>sagan-dogs</title>'
             '<meta name="viewport" content="width=device-width">'
             "<style>body{font-family:sans-serif;max-width:70em;margin:auto;padding:1em;color-scheme:light dark}"
             "svg,img{max-width:100%}figure{display:inline-block;margin:.5em}</style>"
-            f"<h1>Self-Attention GAN on dogs</h1>{body}</html>\n"
+            f"<h1>Self-Attention GAN on dogs</h1>{''.join(sections)}</html>\n"
         )
     print(args.out)
 

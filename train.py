@@ -11,6 +11,7 @@ Ctrl-C saves and stops.
 
 import argparse
 import datetime
+import hashlib
 import json
 import math
 import platform
@@ -25,8 +26,20 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from data import Parser, Progress, UserError, number, read_checkpoint, read_folder, replacing, run, tile, write_json
-from model import Discriminator, Generator, generate, to_float
+from data import (
+    Parser,
+    Progress,
+    UserError,
+    has_device,
+    number,
+    read_checkpoint,
+    read_folder,
+    replacing,
+    run,
+    tile,
+    write_json,
+)
+from model import Discriminator, Generator, generate, refresh_batch_norm, to_float
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the steps that section 4 looks at
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
@@ -143,7 +156,7 @@ def update_average(average, generator, step, decay):
     decay = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - decay)
     for ours, theirs in zip(average.buffers(), generator.buffers(), strict=True):
-        ours.copy_(theirs)  # batch norm's statistics, spectral norm's vectors
+        ours.copy_(theirs)  # spectral norm's vectors; batch norm's statistics are measured when they're needed
 
 
 # A run --------------------------------------------------------------------------------------------------------
@@ -195,21 +208,22 @@ def train(options):
             f"{options.data}: no pictures there. Make some: `python data.py` (the Stanford Dogs) or "
             "`python data.py --toy 2048` (drawn dogs; then train with --data datasets/toy64)"
         )
-    pictures = read_folder(options.data).to(device)  # all of them: 20,580 at 64x64 are 253 MB
+    pictures = read_folder(options.data)  # all of them: 20,580 at 64x64 are 253 MB
     count, _, height, size = pictures.shape
     if (height, size) not in [(32, 32), (64, 64), (128, 128)]:
         raise UserError(f"{options.data}: the pictures are {size}x{height}, not 32x32, 64x64 or 128x128")
 
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    config = {"options": config, "size": size, "photos": count}
+    digest = hashlib.sha256(pictures.numpy()).hexdigest()
+    config = {"options": config, "size": size, "photos": count, "photos_sha256": digest}
     if options.resume:
-        began = {key: read_config(out)[key] for key in ("size", "photos")}
-        if began != {"size": size, "photos": count}:
-            raise UserError(f"{options.data}: {count} pictures of {size}x{size} now, the run began with {began}")
+        if digest != read_config(out)["photos_sha256"]:
+            raise UserError(
+                f"{options.data} doesn't hold the {read_config(out)['photos']} pictures the run began with"
+            )
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out} holds a run: go on with --resume {out}, or choose another --out")
-    bfloat16 = options.precision == "bf16" or (options.precision == "auto" and has_bfloat16(device))
-    precision = torch.bfloat16 if bfloat16 else torch.float32
+    precision = torch.bfloat16 if options.precision == "bf16" else torch.float32
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     try:
         networks = make_networks(size, options)
@@ -232,12 +246,16 @@ def train(options):
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", config | {"computed_in": str(precision), "versions": versions})
+    write_json(out / "config.json", config | {"versions": versions})
     if options.compile:
         generator.compile()
         discriminator.compile()
 
     def save():
+        if not all(p.isfinite().all() for network in networks[:2] for p in network.parameters()):
+            raise UserError(
+                f"step {step}: a weight isn't finite any more; {out / 'checkpoint.pt'} is from before that"
+            )
         parts = {name: part.state_dict() for name, part in state.items()}
         figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)
         with replacing(out / "checkpoint.pt", sync=True) as temporary:
@@ -247,14 +265,18 @@ def train(options):
         """The sheet of samples and the snapshot of this step."""
         for folder in ("samples", "snapshots"):
             (out / folder).mkdir(exist_ok=True)
-        sheet = tile(generate(average, sample_noise(options.seed, 64, options.z_dim)))
+        z = sample_noise(options.seed, 1024, options.z_dim).to(device)
+        refresh_batch_norm(average, z)
+        sheet = tile(generate(average, z[:64]))
         with replacing(out / "samples" / f"{step:06d}.png") as temporary:
             sheet.save(temporary, "PNG")
         weights = {"generator": generator.state_dict(), "average": average.state_dict()}
         with replacing(out / "snapshots" / f"{step:06d}.pt") as temporary:
             torch.save(weights | {"step": step, "config": config}, temporary)
 
-    progress, start_step, start, last_row, last_save = Progress(), step, *[time.monotonic()] * 3
+    pictures = pictures.to(device)
+    progress, start_step, start, last_save = Progress(), step, *[time.monotonic()] * 2
+    last_row, last_row_step = start, step
     with open(out / "log.csv", "r+" if log_bytes else "w") as log, catching_signals() as stop:
         log.seek(log_bytes)
         log.truncate()  # rows from after the checkpoint will be written again
@@ -272,16 +294,16 @@ def train(options):
             row_due = step % options.log_every == 0 or step == options.steps
             show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
             save_due = now - last_save > 60 if options.save_every is None else step % options.save_every == 0
-            save_due = save_due or step == options.steps or stop
+            save_due = save_due or step == options.steps
             if row_due or show_due or save_due:
                 check_finite(pending, step, out)
             if row_due:
-                rate = len(pending) * batch / (now - last_row)
+                rate = (step - last_row_step) * batch / (now - last_row)
                 row = [f"{mean:.5f}" for mean in torch.stack(pending).mean(dim=0).tolist()]
                 row += [gammas(generator), gammas(discriminator), f"{rate:.1f}", ""]
                 log.write(f"{step},{','.join(row)}\n")
                 log.flush()
-                pending, last_row = [], now
+                pending, last_row, last_row_step = [], now, step
                 speed = (step - start_step) / (now - start)
                 left = datetime.timedelta(seconds=round((options.steps - step) / speed))
                 progress(
@@ -294,6 +316,9 @@ def train(options):
             if save_due:
                 save()
                 last_save = time.monotonic()
+        if stop and step < options.steps:
+            check_finite(pending, step, out)
+            save()
     if step < options.steps:
         print("\n" * progress.terminal + f"saved at step {step:,}; go on with: python train.py --resume {out}")
     else:
@@ -317,7 +342,7 @@ def read_config(run_folder):
     """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
     try:
         config = json.loads((run_folder / "config.json").read_text())
-        return config | {"options": dict(config["options"]), "size": config["size"], "photos": config["photos"]}
+        return {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run_folder}: no run to read there ({error})") from None
 
@@ -350,15 +375,19 @@ def parse_options(arguments=None):
     if options.resume:
         out = options.resume
         before = read_config(out)["options"]
+        if not has_device(before["device"]):
+            del before["device"]
         # argparse leaves alone what is set already, so only what the command line says differs from `before`.
-        kept = {key: value for key, value in before.items() if key not in ("device", "compile")}
-        options = parser.parse_args(arguments, argparse.Namespace(**kept))
+        options = parser.parse_args(arguments, argparse.Namespace(**before))
         for key, value in before.items():
             if key not in FREE and getattr(options, key) != value:
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{out} was begun with {name} {value}, not {getattr(options, key)}: leave {name} out")
         options.data = Path(options.data)
         options.out = out
+    elif options.precision == "auto":
+        options.precision = "bf16" if has_bfloat16(options.device) else "fp32"
+    options.attn_at = sorted(set(options.attn_at))
     options.out = options.out or Path("runs") / variant(options)
     return options
 

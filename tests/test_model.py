@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from model import Discriminator, Generator, channels_at, generate, resolutions, to_float, to_uint8
+from model import Discriminator, Generator, channels_at, generate, refresh_batch_norm, resolutions, to_float, to_uint8
 
 CHOICES = [
     (size, at, pool)
@@ -133,3 +133,21 @@ def test_generate_leaves_the_generator_as_it_was(training):
     assert generator.training is training
     for name, value in generator.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_refreshed_statistics_are_those_of_the_batches_and_training_is_left_alone():
+    generator = Generator(32, 4, 8, ())
+    momentum = generator.blocks["8"][1].momentum
+    before = {name: p.clone() for name, p in generator.named_parameters()}
+    z = torch.randn(128, 8)
+    seen = []
+    hook = generator.blocks["8"][0].register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    refresh_batch_norm(generator, z, batch=64)
+    hook.remove()
+    means = torch.stack([maps.mean(dim=(0, 2, 3)) for maps in seen]).mean(dim=0)
+    variances = torch.stack([maps.var(dim=(0, 2, 3)) for maps in seen]).mean(dim=0)
+    norm = generator.blocks["8"][1]
+    torch.testing.assert_close(norm.running_mean, means, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(norm.running_var, variances, rtol=1e-4, atol=1e-6)
+    assert norm.momentum == momentum and generator.training and norm.training
+    assert all(torch.equal(p, before[name]) for name, p in generator.named_parameters())

@@ -317,3 +317,22 @@ def test_real_dogs_train(tmp_path):
     out = run(tmp_path / "crops", tmp_path / "run", 3, "--log-every", "1")
     assert [row["step"] for row in rows(out)] == ["1", "2", "3"]
     assert all(math.isfinite(float(row[name])) for row in rows(out) for name in COLUMNS[:7])
+
+
+def test_a_run_is_not_resumed_on_other_photos(photos, tmp_path):
+    out = run(photos, tmp_path / "run", 5)
+    other = tmp_path / "photos"
+    other.mkdir()
+    for path in photos.iterdir():  # as many, of the same size
+        Image.eval(Image.open(path), lambda value: 255 - value).save(other / path.name)
+    with pytest.raises(data.UserError, match="doesn't hold the 20 pictures"):
+        resume(out, 10, "--data", str(other))
+
+
+def test_a_signal_during_the_sheet_of_samples_still_saves(photos, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(train, "refresh_batch_norm", interrupted)
+    out = run(photos, tmp_path / "run", 10, "--sample-every", "3", "--save-every", "100")
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 3

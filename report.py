@@ -120,7 +120,7 @@ def main():
         try:
             sections.append(describe(folder))
         except (UserError, OSError, KeyError, ValueError, AttributeError) as error:  # one bad run spoils no page
-            print(f"left out {folder}: {error}")
+            print(f"left out: {error}")
     if not sections:
         raise UserError("none of these folders holds a run with figures")
     with replacing(args.out) as temporary:

@@ -33,7 +33,7 @@ def find_snapshot(place, step=None):
         return place
     snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
     if not snapshots:
-        raise UserError(f"{place}: no snapshots there (train.py writes the first at step 500)")
+        raise UserError(f"{place}: no snapshots there (train.py writes one at step 500, 1000, ... and at the last)")
     if step is not None and step not in snapshots:
         raise UserError(f"{place}: no snapshot of step {step}; there are {', '.join(map(str, sorted(snapshots)))}")
     return snapshots[max(snapshots) if step is None else step]

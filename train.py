@@ -243,6 +243,8 @@ def train(options):
             log_bytes = checkpoint["log_bytes"]
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{out / 'checkpoint.pt'} doesn't fit this run ({error})") from None
+        if step > options.steps:
+            raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
     out.mkdir(parents=True, exist_ok=True)
@@ -374,6 +376,8 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.resume:
         out = options.resume
+        if options.out not in (None, out):
+            raise UserError(f"--resume goes on in {out}: leave --out out")
         before = read_config(out)["options"]
         if not has_device(before["device"]):
             del before["device"]

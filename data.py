@@ -153,6 +153,15 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
+def write_checkpoint(path, content, sync=False):
+    """torch.save to a whole new file.  Raises UserError if it can't be written; the one before is then kept."""
+    with replacing(path, sync) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
+
+
 def read_checkpoint(path):
     """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
     try:

@@ -37,6 +37,7 @@ from data import (
     replacing,
     run,
     tile,
+    write_checkpoint,
     write_json,
 )
 from model import Discriminator, Generator, generate, refresh_batch_norm, to_float
@@ -260,8 +261,8 @@ def train(options):
             )
         parts = {name: part.state_dict() for name, part in state.items()}
         figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)
-        with replacing(out / "checkpoint.pt", sync=True) as temporary:
-            torch.save(parts | {"step": step, "pending": figures, "log_bytes": log.tell()}, temporary)
+        figures = {"step": step, "pending": figures, "log_bytes": log.tell()}
+        write_checkpoint(out / "checkpoint.pt", parts | figures, sync=True)
 
     def show():
         """The sheet of samples and the snapshot of this step."""
@@ -273,8 +274,7 @@ def train(options):
         with replacing(out / "samples" / f"{step:06d}.png") as temporary:
             sheet.save(temporary, "PNG")
         weights = {"generator": generator.state_dict(), "average": average.state_dict()}
-        with replacing(out / "snapshots" / f"{step:06d}.pt") as temporary:
-            torch.save(weights | {"step": step, "config": config}, temporary)
+        write_checkpoint(out / "snapshots" / f"{step:06d}.pt", weights | {"step": step, "config": config})
 
     pictures = pictures.to(device)
     progress, start_step, start, last_save = Progress(), step, *[time.monotonic()] * 2

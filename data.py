@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from toy import draw_toys
@@ -64,6 +65,9 @@ def run(main):
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,6 +117,21 @@ def device(name):
     if not has_device(name):
         raise argparse.ArgumentTypeError(f"no device {name} here")
     return name
+
+
+def join_processes(device):
+    """Join the other processes if torchrun started this one -> the device of this one: cuda becomes cuda:1, ..."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if device == "cuda":
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return device
+
+
+def rank_and_world():
+    """Which process this is, from 0 on, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 class Progress:

@@ -1,0 +1,781 @@
+"""The Frechet Inception Distance (section 3.4): how far apart are two sets of pictures?
+
+    python fid.py real/ fake/                        FID of two folders of pictures
+    python fid.py --save-stats real/ real.npz        keep a folder's statistics; either side above may be an .npz
+    python fid.py real/ real/ --distort shuffle=4    does FID see that the second folder's pictures are jigsaws?
+    python fid.py real/ real/ --distort all          a table over all distortions and strengths
+    python fid.py real/ fake/ --breeds               mode collapse and memorising as figures
+    torchrun --nproc-per-node 2 fid.py real/ fake/   the work shared out, the same number
+
+The last line printed is "FID: 12.3456".  The weights of the Inception network are pytorch-fid's, fetched once (91 MB);
+--weights random needs no download, but its distance is not FID, and every output says so.
+"""
+
+import datetime
+import functools
+import hashlib
+import os
+import sys
+import time
+from collections import Counter
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage
+import torch
+import torch.distributed as dist
+from scipy.linalg.lapack import dpstrf
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from data import (
+    Parser,
+    Progress,
+    UserError,
+    join_processes,
+    list_images,
+    number,
+    rank_and_world,
+    read_checkpoint,
+    read_image,
+    replacing,
+    run,
+)
+
+URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+SHA256 = "6726825d"  # what the file's begins with
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+UNTRAINED = "untrained-Inception distance (not FID)"
+FEW = 2048  # below this many pictures a covariance of 2048 features is singular
+
+
+# Inception v3 (Szegedy et al. 2015) as the FID of 2017 used it ------------------------------------------------
+#
+# Each Mixed block looks at its input in several ways, from 1x1 to 7x7, and stacks what they see.  The names are
+# those of the entries in the file of weights.  Three habits of the network of 2015, which these weights are from,
+# differ from later ones: average pools leave the padding out of the average, the last block pools the maximum, and
+# there are 1008 classes.
+
+
+class Conv(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs, outputs, kernel, stride=1, padding=0):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=0.001)
+
+    def forward(self, x):
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+    def fold(self):
+        """Batch norm with fixed statistics only scales and shifts: the convolution can do that by itself."""
+        self.conv, self.bn = fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
+
+
+def average_pool(x):
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+class InceptionA(nn.Module):
+    """(B, inputs, 35, 35) -> (B, 224 + pool, 35, 35)."""
+
+    def __init__(self, inputs, pool):
+        super().__init__()
+        self.branch1x1 = Conv(inputs, 64, 1)
+        self.branch5x5_1 = Conv(inputs, 48, 1)
+        self.branch5x5_2 = Conv(48, 64, 5, padding=2)
+        self.branch3x3dbl_1 = Conv(inputs, 64, 1)
+        self.branch3x3dbl_2 = Conv(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = Conv(96, 96, 3, padding=1)
+        self.branch_pool = Conv(inputs, pool, 1)
+
+    def forward(self, x):
+        one = self.branch1x1(x)
+        five = self.branch5x5_2(self.branch5x5_1(x))
+        three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return torch.cat([one, five, three, self.branch_pool(average_pool(x))], 1)
+
+
+class InceptionB(nn.Module):
+    """Halves the map: (B, 288, 35, 35) -> (B, 768, 17, 17)."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch3x3 = Conv(288, 384, 3, stride=2)
+        self.branch3x3dbl_1 = Conv(288, 64, 1)
+        self.branch3x3dbl_2 = Conv(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = Conv(96, 96, 3, stride=2)
+
+    def forward(self, x):
+        three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return torch.cat([self.branch3x3(x), three, F.max_pool2d(x, 3, stride=2)], 1)
+
+
+class InceptionC(nn.Module):
+    """(B, 768, 17, 17) -> (B, 768, 17, 17); a 7x7 view costs two convolutions of 7: 1x7 and 7x1."""
+
+    def __init__(self, inner):
+        super().__init__()
+        wide, tall = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
+        self.branch1x1 = Conv(768, 192, 1)
+        self.branch7x7_1 = Conv(768, inner, 1)
+        self.branch7x7_2 = Conv(inner, inner, **wide)
+        self.branch7x7_3 = Conv(inner, 192, **tall)
+        self.branch7x7dbl_1 = Conv(768, inner, 1)
+        self.branch7x7dbl_2 = Conv(inner, inner, **tall)
+        self.branch7x7dbl_3 = Conv(inner, inner, **wide)
+        self.branch7x7dbl_4 = Conv(inner, inner, **tall)
+        self.branch7x7dbl_5 = Conv(inner, 192, **wide)
+        self.branch_pool = Conv(768, 192, 1)
+
+    def forward(self, x):
+        one = self.branch1x1(x)
+        seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
+        twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
+        twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
+        return torch.cat([one, seven, twice, self.branch_pool(average_pool(x))], 1)
+
+
+class InceptionD(nn.Module):
+    """Halves the map: (B, 768, 17, 17) -> (B, 1280, 8, 8)."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch3x3_1 = Conv(768, 192, 1)
+        self.branch3x3_2 = Conv(192, 320, 3, stride=2)
+        self.branch7x7x3_1 = Conv(768, 192, 1)
+        self.branch7x7x3_2 = Conv(192, 192, (1, 7), padding=(0, 3))
+        self.branch7x7x3_3 = Conv(192, 192, (7, 1), padding=(3, 0))
+        self.branch7x7x3_4 = Conv(192, 192, 3, stride=2)
+
+    def forward(self, x):
+        three = self.branch3x3_2(self.branch3x3_1(x))
+        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
+        return torch.cat([three, seven, F.max_pool2d(x, 3, stride=2)], 1)
+
+
+class InceptionE(nn.Module):
+    """(B, inputs, 8, 8) -> (B, 2048, 8, 8)."""
+
+    def __init__(self, inputs, pool):
+        super().__init__()
+        wide, tall = {"kernel": (1, 3), "padding": (0, 1)}, {"kernel": (3, 1), "padding": (1, 0)}
+        self.branch1x1 = Conv(inputs, 320, 1)
+        self.branch3x3_1 = Conv(inputs, 384, 1)
+        self.branch3x3_2a = Conv(384, 384, **wide)
+        self.branch3x3_2b = Conv(384, 384, **tall)
+        self.branch3x3dbl_1 = Conv(inputs, 448, 1)
+        self.branch3x3dbl_2 = Conv(448, 384, 3, padding=1)
+        self.branch3x3dbl_3a = Conv(384, 384, **wide)
+        self.branch3x3dbl_3b = Conv(384, 384, **tall)
+        self.branch_pool = Conv(inputs, 192, 1)
+        self.pool = pool
+
+    def forward(self, x):
+        three = self.branch3x3_1(x)
+        three = [self.branch3x3_2a(three), self.branch3x3_2b(three)]
+        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        twice = [self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)]
+        return torch.cat([self.branch1x1(x), *three, *twice, self.branch_pool(self.pool(x))], 1)
+
+
+def resize(images):
+    """(B, 3, H, W) -> (B, 3, 299, 299), bilinear and not antialiased, as the numbers of everybody were made."""
+    return F.interpolate(images, (299, 299), mode="bilinear", align_corners=False)
+
+
+class Inception(nn.Module):
+    """The features that FID compares.  `fc` of the features are the 1008 logits.
+
+    `weights` tells which weights these are: "random", or the sha256 of the file.
+    """
+
+    weights, precision = None, torch.float32
+
+    def __init__(self):
+        super().__init__()
+        self.Conv2d_1a_3x3 = Conv(3, 32, 3, stride=2)
+        self.Conv2d_2a_3x3 = Conv(32, 32, 3)
+        self.Conv2d_2b_3x3 = Conv(32, 64, 3, padding=1)
+        self.Conv2d_3b_1x1 = Conv(64, 80, 1)
+        self.Conv2d_4a_3x3 = Conv(80, 192, 3)
+        self.Mixed_5b = InceptionA(192, pool=32)
+        self.Mixed_5c = InceptionA(256, pool=64)
+        self.Mixed_5d = InceptionA(288, pool=64)
+        self.Mixed_6a = InceptionB()
+        self.Mixed_6b = InceptionC(128)
+        self.Mixed_6c = InceptionC(160)
+        self.Mixed_6d = InceptionC(160)
+        self.Mixed_6e = InceptionC(192)
+        self.Mixed_7a = InceptionD()
+        self.Mixed_7b = InceptionE(1280, average_pool)
+        self.Mixed_7c = InceptionE(2048, lambda x: F.max_pool2d(x, 3, stride=1, padding=1))
+        self.fc = nn.Linear(2048, 1008)
+
+    @torch.no_grad()
+    def forward(self, images):
+        """Pictures (B, 3, H, W) of any size, floats in [0, 1] -> features (B, 2048), float32."""
+        # The maps of 8 pictures fit a processor's cache, those of 50 don't.
+        parts = images.split(8) if images.device.type == "cpu" else [images]
+        return torch.cat([self.features(part) for part in parts])
+
+    def features(self, images):
+        x = 2 * resize(images) - 1  # (B, 3, 299, 299) in [-1, 1]
+        x = x.contiguous(memory_format=torch.channels_last)
+        # TF32 keeps 10 bits of a float32's 23: faster on CUDA, but not everybody's numbers any more.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with exact, torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
+            x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (B, 64, 147, 147)
+            x = F.max_pool2d(x, 3, stride=2)  # (B, 64, 73, 73)
+            x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))  # (B, 192, 71, 71)
+            x = F.max_pool2d(x, 3, stride=2)  # (B, 192, 35, 35)
+            x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))  # (B, 288, 35, 35)
+            x = self.Mixed_6a(x)  # (B, 768, 17, 17)
+            x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))  # (B, 768, 17, 17)
+            x = self.Mixed_7a(x)  # (B, 1280, 8, 8)
+            x = self.Mixed_7c(self.Mixed_7b(x))  # (B, 2048, 8, 8)
+        return x.float().mean((2, 3))  # (B, 2048)
+
+
+def fetch_weights():
+    """The path of pytorch-fid's weights in torch.hub's cache, fetched and checked if they aren't there."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f"fetching {URL} (91 MB)", file=sys.stderr)
+        try:
+            torch.hub.download_url_to_file(URL, path, hash_prefix=SHA256)
+        except (OSError, RuntimeError) as error:  # no network; another file
+            raise UserError(
+                f"no Inception weights: {URL} (91 MB) can't be fetched ({error}); get it by other means and put it "
+                f"at {path} or name it with --weights; --weights random needs none, but isn't FID"
+            ) from None
+    return path
+
+
+def load_inception(weights=None, device="cpu", precision="fp32"):
+    """The network, ready for use.  `weights`: a file, None for the usual ones, "random" for a fixed untrained network.
+
+    Raises UserError when the weights can't be got or are another network's, naming the entry.
+    """
+    with torch.device("cpu" if weights == "random" else "meta"):  # meta: no time for weights that are replaced
+        inception = Inception().eval()
+    if weights == "random":
+        initialise(inception)
+        inception.weights = "random"
+    else:
+        path = fetch_weights() if weights is None else Path(weights)
+        found, wanted = read_checkpoint(path), inception.state_dict()
+        faults = [f"{name} is missing" for name in wanted if name not in found]
+        faults += [f"{name} doesn't belong" for name in found if name not in wanted]
+        for name in wanted.keys() & found.keys():
+            shape, right = tuple(getattr(found[name], "shape", ())), tuple(wanted[name].shape)
+            if shape != right:
+                faults.append(f"{name} is {shape}, not {right}")
+            elif not torch.as_tensor(found[name]).isfinite().all():
+                faults.append(f"{name} isn't finite")
+        if faults:
+            more = f", and {len(faults) - 1} more" if faults[1:] else ""
+            raise UserError(f"{path}: not the Inception network of FID: {min(faults)}{more}")
+        inception.load_state_dict(found, assign=True)
+        with open(path, "rb") as file:
+            inception.weights = hashlib.file_digest(file, "sha256").hexdigest()
+    inception.precision = PRECISIONS[precision]
+    for part in inception.modules():
+        if isinstance(part, Conv):
+            part.fold()
+    return inception.to(device, torch.float32, memory_format=torch.channels_last)
+
+
+def initialise(inception):
+    """Random filters, the same everywhere, of zero mean and variance 3 / fan-in.
+
+    A filter without a mean drops what all the maps, none of them negative after a ReLU, have in common; otherwise
+    fifty layers make the features of any two pictures nearly parallel.  3 instead of He's 2 makes up for the loss.
+    """
+    random = torch.Generator().manual_seed(0)
+    for part in inception.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, generator=random)
+            part.weight.data -= part.weight.data.mean((1, 2, 3), keepdim=True)
+            part.weight.data *= 1.5**0.5
+        elif isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=part.in_features**-0.5, generator=random)
+            nn.init.zeros_(part.bias)
+
+
+# Statistics ---------------------------------------------------------------------------------------------------
+
+
+class Statistics:
+    """Count, mean and covariance of features that come in pieces; the sums are float64, 34 MB whatever the count.
+
+    Sums of squares about the mean so far (Chan et al. 1979), not about 0: no digits are lost where all are alike.
+    """
+
+    def __init__(self, width=2048, device="cpu"):
+        self.count = 0
+        self.mu = torch.zeros(width, dtype=torch.float64, device=device)
+        self.scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
+
+    @property
+    def sigma(self):
+        """The covariance (width, width), divided by count - 1 as np.cov does."""
+        return self.scatter / (self.count - 1)
+
+    def add(self, features):
+        """Take in features (B, width)."""
+        features = features.to(self.mu)  # float64
+        mu = features.mean(0)
+        centred = features - mu
+        self.merge(len(features), mu, centred.T @ centred)
+
+    def merge(self, count, mu, scatter):
+        """Become the statistics of the union with another set: of its pictures too."""
+        gap, total = mu - self.mu, self.count + count
+        self.scatter += scatter + torch.outer(gap, gap) * (self.count * count / total)
+        self.mu += gap * (count / total)
+        self.count = total
+
+    def all_reduce(self):
+        """Become the statistics of all processes' pictures, on each of them."""
+        count = torch.tensor(self.count, device=self.mu.device)
+        mu = self.mu * self.count
+        dist.all_reduce(count)
+        dist.all_reduce(mu)
+        mu /= count
+        gap = self.mu - mu
+        self.scatter += torch.outer(gap, gap) * self.count
+        dist.all_reduce(self.scatter)
+        self.count, self.mu = count.item(), mu
+
+
+# The distance -------------------------------------------------------------------------------------------------
+#
+# Either set's features are taken for a Gaussian; then, in the article's formula with m as means and C as covariances,
+#
+#     FID = |mu1 - mu2|^2 + tr(sigma1) + tr(sigma2) - 2 tr((sigma1 sigma2)^(1/2)).
+#
+# The product isn't symmetric.  sqrtm of it is slow, and inexact or complex where it is singular: always, with fewer
+# pictures than features.  But take factors sigma1 = A A^T and sigma2 = B B^T: the product A A^T B B^T has the nonzero
+# eigenvalues of M M^T with M = A^T B, symmetric and never negative.  The trace of the root is the sum of their roots,
+# the nuclear norm of M.  A and B come from Cholesky with pivoting, where the largest variance left is always next: it
+# stops where only rounding is left, so they have a column for each direction that varies, and no more.  The columns
+# shrink on the way; that is why squaring M for eigvalsh, faster than singular values, costs no accuracy here.
+
+
+def factor(sigma):
+    """Pivoted Cholesky: a covariance (d, d) -> A (d, rank) with sigma = A A^T."""
+    lower, pivots, rank, _ = dpstrf(sigma, lower=1)
+    a = np.empty((len(sigma), rank))
+    a[pivots - 1] = np.tril(lower)[:, :rank]
+    return a
+
+
+def frechet_distance(mu1, sigma1, mu2, sigma2):
+    """The squared Frechet distance of two Gaussians: means (d,) and covariances (d, d), arrays or CPU tensors."""
+    mu1, sigma1, mu2, sigma2 = (np.asarray(array, dtype=np.float64) for array in (mu1, sigma1, mu2, sigma2))
+    if np.array_equal(mu1, mu2) and np.array_equal(sigma1, sigma2):
+        return 0.0  # without the last digit's rounding
+    product = factor(sigma1).T @ factor(sigma2)  # (rank1, rank2)
+    square = product @ product.T if product.shape[0] < product.shape[1] else product.T @ product
+    root = torch.linalg.eigvalsh(torch.from_numpy(square)).clamp(min=0).sqrt().sum().item()
+    return max(0.0, float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * root))
+
+
+# Distortions (section 3.1) ------------------------------------------------------------------------------------
+#
+# Each takes a picture (H, W, 3) of floats in [0, 1], its amount, and a numpy random generator.  The first five
+# spoil what is there; the last four keep every pixel and move it to another place.
+
+
+def blur(picture, sigma, random):
+    return scipy.ndimage.gaussian_filter(picture, (sigma, sigma, 0), mode="nearest")
+
+
+def noise(picture, sigma, random):
+    return picture + random.normal(0, sigma, picture.shape)
+
+
+def salt_and_pepper(picture, share, random):
+    chance = random.random(picture.shape[:2])
+    return np.where((chance < share)[..., None], (chance < share / 2)[..., None], picture)
+
+
+def rectangles(picture, side, random):
+    picture = picture.copy()
+    height, width, _ = picture.shape
+    h, w = round(side * height), round(side * width)
+    for _ in range(5):
+        y, x = random.integers(height - h + 1), random.integers(width - w + 1)
+        picture[y : y + h, x : x + w] = 0
+    return picture
+
+
+def colour(picture, shift, random):
+    return picture + shift * np.array([1, 0, -1])
+
+
+def shuffle(picture, k, random):
+    height, width, _ = picture.shape
+    h, w = height // k, width // k
+    if not h or not w:
+        raise UserError(f"--distort shuffle={k}: {width}x{height} pixels can't be cut into {k}x{k}")
+    picture = picture.copy()  # with what is left over at the right and the bottom, if k doesn't divide the sides
+    tiles = [picture[y * h : (y + 1) * h, x * w : (x + 1) * w].copy() for y in range(k) for x in range(k)]
+    for place, source in enumerate(random.permutation(k * k)):
+        y, x = divmod(place, k)
+        picture[y * h : (y + 1) * h, x * w : (x + 1) * w] = tiles[source]
+    return picture
+
+
+def swap(picture, _, random):
+    middle = picture.shape[1] // 2
+    return np.concatenate([picture[:, middle:], picture[:, :middle]], axis=1)
+
+
+def flip(picture, _, random):
+    return picture[::-1]
+
+
+def mirror(picture, _, random):
+    return picture[:, ::-1]
+
+
+DISTORTIONS = {  # name: function, the type of its amount, the strengths of the table, what the amount is
+    "blur": (blur, number(float, 0, 1000), (0.5, 1, 2, 4), "gaussian, standard deviation in pixels"),
+    "noise": (noise, number(float, 0, 1000), (0.02, 0.05, 0.1, 0.2), "gaussian, standard deviation, white being 1"),
+    "salt-and-pepper": (salt_and_pepper, number(float, 0, 1), (0.01, 0.03, 0.1, 0.3), "share of pixels"),
+    "rectangles": (rectangles, number(float, 0, 1), (0.1, 0.2, 0.3, 0.4), "five black ones, side as a share"),
+    "colour": (colour, number(float, -1, 1), (0.05, 0.1, 0.2, 0.4), "added to red, taken from blue"),
+    "shuffle": (shuffle, number(int, 1, 1000), (2, 4, 8, 16), "KxK jigsaw"),
+    "swap": (swap, None, (None,), "left and right halves"),
+    "flip": (flip, None, (None,), "upside down"),
+    "mirror": (mirror, None, (None,), "left to right"),
+}
+
+
+def parse_distortion(text):
+    """A type for an option: "shuffle=4" -> ("shuffle", 4); without an amount the table's second strength."""
+    if text == "all":
+        return text
+    name, has_amount, amount = text.partition("=")
+    if name not in DISTORTIONS:
+        raise UserError(f"--distort {text}: not one of all, {', '.join(DISTORTIONS)}")
+    _, kind, strengths, meaning = DISTORTIONS[name]
+    if not has_amount:
+        return name, strengths[len(strengths) // 3]
+    if kind is None:
+        raise UserError(f"--distort {text}: {name} ({meaning}) has no amount")
+    try:
+        return name, kind(amount)
+    except Exception as error:
+        raise UserError(f"--distort {text}: {error}") from None
+
+
+def distortion_text(name, amount):
+    return name if amount is None else f"{name}={amount:g}"
+
+
+# From files to statistics -------------------------------------------------------------------------------------
+
+
+def read_picture(job, distortion, seed):
+    """(place in the list, path) -> (3, H, W), uint8 or, distorted, floats in [0, 1]."""
+    place, path = job
+    picture = read_image(path)
+    if distortion:
+        name, amount = distortion
+        random = np.random.default_rng([seed, place])  # so a picture's noise doesn't depend on who reads it
+        picture = DISTORTIONS[name][0](picture / 255, amount, random).clip(0, 1).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+
+
+def to_batch(pictures, device):
+    """Pictures (3, H, W), uint8 or floats in [0, 1] -> one batch of floats; resized first if the sizes differ."""
+    scale = 255 if pictures[0].dtype == torch.uint8 else 1
+    if len({picture.shape for picture in pictures}) == 1:
+        return torch.stack(pictures).to(device).float() / scale
+    return torch.cat([resize(picture[None].to(device).float() / scale) for picture in pictures])
+
+
+def features_of(folder, paths, inception, batch=50, distortion=None, seed=0):
+    """Features of picture files, a batch at a time: yields (B, 2048) on the network's device.
+
+    Under torchrun those of this process's share.  Threads read the next batch while the network sees one.
+    """
+    device, (rank, world) = inception.fc.weight.device, rank_and_world()
+    jobs = list(enumerate(paths))[rank::world]
+    read = functools.partial(read_picture, distortion=distortion, seed=seed)
+    name = f"{folder} {distortion_text(*distortion)}" if distortion else f"{folder}"
+    done, start, progress = 0, time.monotonic(), Progress()
+    with ThreadPool() as pool:
+        pending = pool.map_async(read, jobs[:batch])
+        for begin in range(0, len(jobs), batch):
+            pictures = pending.get()
+            pending = pool.map_async(read, jobs[begin + batch : begin + 2 * batch])
+            yield inception(to_batch(pictures, device))
+            done += len(pictures)
+            speed = done / (time.monotonic() - start)
+            left = datetime.timedelta(seconds=round((len(jobs) - done) / speed))
+            text = f"{name}: {done * world:,} of {len(paths):,} pictures, {speed * world:.1f} a second, {left} left"
+            if rank == 0:
+                progress(text, last=done == len(jobs))
+
+
+def collect(batches, inception):
+    """Statistics of features that come as batches (B, 2048), added over all processes -> a dict as in an .npz file."""
+    device = inception.fc.weight.device
+    total = Statistics(device="cpu" if device.type == "mps" else device)  # there is no float64 on mps
+    for features in batches:
+        total.add(features)
+    if dist.is_initialized():
+        total.all_reduce()
+    mu, sigma = total.mu.cpu().numpy(), total.sigma.cpu().numpy()
+    return {"mu": mu, "sigma": sigma, "count": total.count, "weights": inception.weights}
+
+
+def folder_statistics(folder, inception, batch=50, cache=True, distortion=None, seed=0):
+    """Statistics of a folder's pictures as a dict of mu, sigma, count and weights, like that of an .npz file.
+
+    They are kept in FOLDER.fid.npz and used again as long as the network and the files are the same.
+    """
+    paths = list_images(folder)
+    if len(paths) < 2:
+        raise UserError(f"{folder}: one picture has no covariance; FID needs at least 2, better 10,000 or more")
+    cache_file = Path(f"{Path(folder).resolve()}.fid.npz")
+    key = hashlib.sha256(Path(__file__).read_bytes())
+    key.update(f"{inception.weights} {inception.precision}".encode())
+    for path in paths:
+        status = path.stat()
+        key.update(os.fsencode(path.relative_to(folder)) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    key = key.hexdigest()
+
+    cache = cache and not distortion
+    cached = read_cache(cache_file, key) if cache else None
+    if cached:
+        return cached
+    result = collect(features_of(folder, paths, inception, batch, distortion, seed), inception)
+    if cache and rank_and_world()[0] == 0:
+        try:
+            write_statistics(cache_file, result | {"key": key})
+        except OSError as error:
+            print(f"{cache_file}: statistics not kept ({error})", file=sys.stderr)
+    return result
+
+
+def read_cache(path, key):
+    """The statistics in a cache file if they were made under this key; under torchrun all processes agree."""
+    try:
+        with np.load(path) as file:
+            cached = dict(file) if str(file["key"]) == key else None
+    except Exception:  # none there, or broken: then it's made anew
+        cached = None
+    if dist.is_initialized():
+        hits = torch.tensor(int(cached is not None), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(hits, dist.ReduceOp.MIN)
+        cached = cached if hits else None
+    return cached
+
+
+def write_statistics(path, statistics):
+    """An .npz as pytorch-fid reads it: mu (2048) and sigma (2048, 2048); and the count, and whose weights."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **statistics)
+
+
+def read_statistics(path, width=2048):
+    """mu, sigma and what else an .npz tells.  Raises UserError when it doesn't hold the statistics of features."""
+    try:
+        with np.load(path) as file:
+            statistics = {name: file[name] for name in ("mu", "sigma", "count", "weights") if name in file}
+        mu, sigma = (np.asarray(statistics[name], dtype=np.float64) for name in ("mu", "sigma"))
+    except Exception as error:
+        raise UserError(f"{path}: no statistics to read there, mu and sigma in an .npz ({error})") from None
+    if mu.shape != (width,) or sigma.shape != (width, width):
+        raise UserError(f"{path}: mu is {mu.shape} and sigma {sigma.shape}, not ({width},) and ({width}, {width})")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise UserError(f"{path}: mu or sigma holds values that aren't finite")
+    if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-5 * np.abs(sigma).max()) or (np.diag(sigma) < 0).any():
+        raise UserError(f"{path}: sigma isn't a covariance: not symmetric, or with a negative variance")
+    return statistics | {"mu": mu, "sigma": sigma}
+
+
+# Breeds: mode collapse (section 4.1.3) and memorising ---------------------------------------------------------
+
+
+def nearest(features, others, leave_out_self=False, chunk=1024):
+    """(Cosine distance to, index of) the nearest of `others` for each row of `features`, or of the others of a set."""
+    distances, indices = [], []
+    features, others = F.normalize(features), F.normalize(others)
+    for begin in range(0, len(features), chunk):
+        distance = 1 - features[begin : begin + chunk] @ others.T
+        if leave_out_self:
+            rows = torch.arange(len(distance))
+            distance[rows, rows + begin] = torch.inf
+        found = distance.min(dim=1)
+        distances.append(found.values)
+        indices.append(found.indices)
+    return torch.cat(distances).clamp(min=0), torch.cat(indices)
+
+
+def effective_number(names):
+    """The exponential of the entropy: n for n names that are equally frequent, 1 for one name only."""
+    shares = np.array(list(Counter(names).values())) / len(names)
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def print_breeds(real, fake, inception, batch):
+    """The table of --breeds for two folders; real crops are named <breed>_... as data.py does."""
+    paths = list_images(real)
+    breeds = [path.name.split("_")[0] for path in paths]
+    real_features = all_features(real, paths, inception, batch)
+    fake_features = all_features(fake, list_images(fake), inception, batch)
+    print("Each picture counts for the breed of the nearest real crop (cosine distance of the features).")
+    if inception.weights == "random":
+        print("The features are those of an untrained Inception network.")
+    print("|  | breeds covered | effective number of breeds | mean distance to the nearest real crop |")
+    print("| --- | --- | --- | --- |")
+    for name, features in (("fakes", fake_features), ("real crops", real_features)):
+        away, index = nearest(features, real_features, leave_out_self=name == "real crops")
+        found = [breeds[i] for i in index.tolist()]
+        covered = f"{len(set(found))} of {len(set(breeds))}"
+        print(f"| {name} | {covered} | {effective_number(found):.1f} | {away.mean():.4f} |")
+    own = sum(a == b for a, b in zip(found, breeds, strict=True)) / len(breeds)
+    print(f"({100 * own:.1f} % of the real crops are nearest to one of their own breed, each against the others)")
+
+
+def all_features(folder, paths, inception, batch):
+    """The features of all files, (N, 2048) on the CPU, in their order."""
+    features = torch.cat([part.cpu() for part in features_of(folder, paths, inception, batch)])
+    rank, world = rank_and_world()
+    if world > 1:
+        shares = [None] * world
+        dist.all_gather_object(shares, features)
+        features = torch.empty(len(paths), features.shape[1])
+        for rank, share in enumerate(shares):
+            features[rank::world] = share
+    return features
+
+
+# The command --------------------------------------------------------------------------------------------------
+
+
+def is_npz(path):
+    return path.suffix == ".npz" and not path.is_dir()
+
+
+def describe(path, statistics):
+    """A line on stdout about one side, and a warning on stderr if it has few pictures."""
+    count = int(statistics["count"]) if "count" in statistics else None
+    print(f"{path}: {'an unknown number of' if count is None else f'{count:,}'} pictures")
+    if count is not None and count < FEW:
+        warn(
+            f"{path}: {count:,} pictures are few: the fewer there are, and below {FEW:,} above all, the higher the "
+            "distance comes out; compare only distances of equal counts"
+        )
+
+
+def warn(text):
+    if rank_and_world()[0] == 0:
+        print(f"fid.py: warning: {text}", file=sys.stderr)
+
+
+def distance_name(weights):
+    """What distances may be called where these weights were used.  Raises UserError if they are of several kinds."""
+    if len(weights) > 1:
+        raise UserError(f"features of different Inception networks can't be compared: {', '.join(sorted(weights))}")
+    return UNTRAINED if weights == {"random"} else "FID"
+
+
+def distance(a, b):
+    return frechet_distance(a["mu"], a["sigma"], b["mu"], b["sigma"])
+
+
+def distortion_table(real, fake, statistics_of, name):
+    """Print the distance for each distortion and strength, each row as soon as it's known."""
+    reference, plain = statistics_of(real), statistics_of(fake)
+    describe(real, reference)
+    describe(fake, plain)
+    print(f"| {fake} changed by | {name} to {real} |\n| --- | ---: |\n| nothing | {distance(reference, plain):.4f} |")
+    for kind, (_, _, strengths, _) in DISTORTIONS.items():
+        for amount in strengths:
+            changed = statistics_of(fake, (kind, amount))
+            print(f"| {distortion_text(kind, amount)} | {distance(reference, changed):.4f} |", flush=True)
+
+
+def parse_options():
+    distortions = "; ".join(f"{name}: {meaning}" for name, (*_, meaning) in DISTORTIONS.items())
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("real", type=Path, help="a folder of pictures, sub-folders included, or statistics (.npz)")
+    add("fake", type=Path, help="the same; with --save-stats, the .npz to write")
+    add("--save-stats", action="store_true", help="write the first folder's statistics to the second")
+    add("--weights", metavar="FILE", help="Inception's; default: fetched once, 91 MB; random: an untrained network")
+    add("--distort", type=parse_distortion, metavar="NAME[=AMOUNT]",
+        help=f"change the second folder's pictures; all for a table, or {distortions}")  # fmt: skip
+    add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
+    add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
+    add("--batch", type=number(int, 1), default=50, help="pictures a pass of the network")
+    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster, a little off")
+    parser.add_seed_and_device()
+    options = parser.parse_args()
+    real, fake = options.real, options.fake
+    if options.save_stats and (options.distort or options.breeds):
+        parser.error("--save-stats goes without --distort and --breeds")
+    if options.save_stats and (is_npz(real) or fake.suffix != ".npz"):
+        parser.error("--save-stats takes a folder and the name of an .npz to write")
+    if options.save_stats and fake.exists():
+        raise UserError(f"{fake} is there already: choose another name or delete it")
+    if options.breeds and (is_npz(real) or is_npz(fake) or options.distort):
+        parser.error("--breeds takes two folders, and no --distort")
+    if options.distort and is_npz(fake):
+        parser.error(f"--distort changes pictures, and {fake} is not a folder of them")
+    return options
+
+
+def main():
+    options = parse_options()
+    real, fake = options.real, options.fake
+    folders = [path for path in ([real] if options.save_stats else [real, fake]) if not is_npz(path)]
+    for folder in folders:
+        list_images(folder)  # a wrong name is told before 91 MB are fetched
+    options.device = join_processes(options.device)
+    if rank_and_world()[0] > 0:
+        sys.stdout = open(os.devnull, "w")  # one process speaks  # noqa: SIM115
+    inception = load_inception(options.weights, options.device, options.precision) if folders else None
+    if inception and inception.weights == "random":
+        print("Inception has random weights: the distances below are not FID")
+    elif inception and not inception.weights.startswith(SHA256):
+        warn(f"{options.weights} is not the file of weights that everybody uses: distances differ from others'")
+
+    given = {path: read_statistics(path) for path in (real, fake) if is_npz(path) and not options.save_stats}
+    weights = {str(side["weights"]) for side in given.values() if "weights" in side}
+    name = distance_name(weights | ({inception.weights} if inception else set()))
+
+    def statistics_of(path, distortion=None):
+        if path in given:
+            return given[path]
+        return folder_statistics(path, inception, options.batch, not options.no_cache, distortion, options.seed)
+
+    if options.save_stats:
+        statistics = statistics_of(real)
+        if rank_and_world()[0] == 0:
+            write_statistics(fake, statistics)
+        print(f"{fake}: statistics of {statistics['count']:,} pictures")
+    elif options.distort == "all":
+        distortion_table(real, fake, statistics_of, name)
+    else:
+        sides = statistics_of(real), statistics_of(fake, options.distort)
+        if options.breeds:
+            print_breeds(real, fake, inception, options.batch)
+        for path, side in zip((real, fake), sides, strict=True):
+            describe(path, side)
+        print(f"{name}: {distance(*sides):.4f}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,16 +1,19 @@
 """How fast the scripts are next to plain ways of doing the same; run by hand, on the processor, offline.
 
-    python tests/bench.py                              all four parts, a few minutes
+    python tests/bench.py                              all seven parts, about ten minutes
     python tests/bench.py --only 1 4 --rounds 9        some of them, more carefully
     python tests/bench.py --photos datasets/stanford-dogs    part 4 on real photos instead of drawn textures
 
 It prints: 1. ms for one attention, forward and backward, by three ways;  2. images/s of a training step, plain
 and ours;  3. the share of our step outside the networks;  4. photos/s of cropping, plain and ours, and how much
-decoding at reduced size changes a crop.  All contestants of a part take turns in one run, after a warm-up, and
-the best round of each counts: compare the ratios, the times depend on the machine.
+decoding at reduced size changes a crop;  5. pictures/s of FID's Inception network, plain and ours;  6. seconds of
+the Frechet distance, by sqrtm and ours;  7. FID's peak memory for 1,000 and 20,000 pictures.  All contestants of a
+part take turns in one run, after a warm-up, and the best round of each counts: compare the ratios, the times depend
+on the machine.
 """
 
 import io
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +23,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import scipy.linalg
 import torch
 from PIL import Image
 from torch.nn import functional as F
@@ -27,6 +31,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import attention
 import data
+import fid
 import train
 from model import to_float
 
@@ -237,15 +242,97 @@ def bench_crops(options):
         print(f"   decoding 1500x1100 at reduced size changes a crop by {change:.2f} grey levels on average")
 
 
+# 5. to 7. FID -------------------------------------------------------------------------------------------------
+
+
+def bench_inception(options):
+    images = torch.rand(48, 3, 64, 64)
+    plain = fid.Inception().eval()
+    fid.initialise(plain)
+    ours, half = fid.load_inception("random"), fid.load_inception("random", precision="bf16")
+    ways = {
+        "plain, 48 at a time": lambda: plain.features(images),
+        "plain, 8 at a time": lambda: [plain.features(part) for part in images.split(8)],
+        "ours, float32": lambda: ours(images),
+        "ours, bfloat16": lambda: half(images),
+    }
+    best = in_turns(ways, options.rounds)
+    print("5. Inception forward, 64x64 pictures (promised: 1.8 x)")
+    for name, seconds in best.items():
+        print(f"   {name:20} {48 / seconds:7.1f} pictures/s   {best['plain, 48 at a time'] / seconds:5.2f} x")
+
+
+def sqrtm_distance(mu1, sigma1, mu2, sigma2):
+    """The formula as it stands."""
+    root = np.trace(scipy.linalg.sqrtm(sigma1 @ sigma2)).real
+    return np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * root
+
+
+def bench_distance(options):
+    print("6. Frechet distance of 2048 features (sqrtm = 1; promised: 10 x)")
+    rng = np.random.default_rng(0)
+    mixture = (
+        rng.standard_normal((2048, 2048)) * np.exp(-np.arange(2048) / 300)[:, None]
+    )  # a spectrum as features have
+    for count in (5000, 200):
+        sets = [rng.standard_normal((count, 2048)) @ mixture for _ in range(2)]
+        pair = [part for x in sets for part in (x.mean(0), np.cov(x, rowvar=False))]
+        ways = {"sqrtm": lambda: sqrtm_distance(*pair), "ours": lambda: fid.frechet_distance(*pair)}  # noqa: B023
+        best = in_turns(ways, min(options.rounds, 2))
+        for name, seconds in best.items():
+            print(f"   {count:5,} pictures, {name:5} {seconds:6.2f} s   {best['sqrtm'] / seconds:5.1f} x")
+
+
+class Stub(torch.nn.Module):
+    """In place of Inception, so that 20,000 pictures take seconds: only what is around the network is measured."""
+
+    weights, precision = "stub", torch.float32
+
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(2048, 1008)
+
+    def forward(self, images):
+        return images.flatten(1)[:, :2048]
+
+
+def peak_memory(folder):
+    """Peak MB of a new process that makes the statistics of a folder."""
+    code = (
+        "import resource, sys; sys.path.insert(0, 'tests'); import bench\n"
+        f"bench.fid.folder_statistics({str(folder)!r}, bench.Stub(), cache=False)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def bench_memory(_):
+    print("7. peak memory of FID's statistics, the network left out (promised: no more than 150 MB apart)")
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (1000, 20000):
+            target = Path(folder) / str(count)
+            target.mkdir()
+            for number in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+                picture.save(target / f"{number}.png", compress_level=0)
+            print(f"   {count:6,} pictures {peak_memory(target):7.0f} MB")
+
+
+PARTS = [bench_attention, bench_step, bench_outside, bench_crops, bench_inception, bench_distance, bench_memory]
+
+
 def main():
     parser = data.Parser(__doc__)
-    parser.add_argument("--only", type=int, nargs="+", choices=(1, 2, 3, 4), default=[1, 2, 3, 4], help="which parts")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(1, 8), default=range(1, 8), help="which parts")
     parser.add_argument("--rounds", type=data.number(int, 1), default=5, help="rounds after the warm-up")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a copy of the Stanford Dogs for part 4")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for part in sorted(set(options.only)):
-        (bench_attention, bench_step, bench_outside, bench_crops)[part - 1](options)
+        PARTS[part - 1](options)
 
 
 if __name__ == "__main__":

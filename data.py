@@ -61,13 +61,13 @@ def run(main):
             message = f"out of memory on the device: take a smaller --batch or --width ({message})"
         if sys.stdout.isatty():
             print()  # below the progress line
-        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        if dist.is_initialized() or os.environ.get("RANK", "0") == "0":  # before they've joined, all say the same
+            print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,11 +121,17 @@ def device(name):
 
 def join_processes(device):
     """Join the other processes if torchrun started this one -> the device of this one: cuda becomes cuda:1, ..."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        if device == "cuda":
-            device = f"cuda:{os.environ['LOCAL_RANK']}"
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return device
+    if device.startswith("cuda"):
+        local_rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if device != "cuda" or local_rank >= count:
+            raise UserError(
+                f"--device {device}: torchrun gives each process a GPU of its own, here 1 to {count} of them"
+            )
+        torch.cuda.set_device(local_rank)
+        device = f"cuda:{local_rank}"
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return device
 
 

@@ -22,6 +22,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
+import PIL
 import scipy.ndimage
 import torch
 import torch.distributed as dist
@@ -30,6 +31,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+import data
 from data import (
     Parser,
     Progress,
@@ -48,7 +50,7 @@ URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_
 SHA256 = "6726825d"  # what the file's begins with
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 UNTRAINED = "untrained-Inception distance (not FID)"
-FEW = 2048  # below this many pictures a covariance of 2048 features is singular
+FEW = 2048  # with no more pictures than features a covariance is singular
 
 
 # Inception v3 (Szegedy et al. 2015) as the FID of 2017 used it ------------------------------------------------
@@ -190,7 +192,8 @@ def resize(images):
 class Inception(nn.Module):
     """The features that FID compares.  `fc` of the features are the 1008 logits.
 
-    `weights` tells which weights these are: "random", or the sha256 of the file.
+    `weights` tells what the features depend on: "random" or the sha256 of the file, and " bf16" behind if they're less
+    exact.  Features of different `weights` can't be compared.
     """
 
     weights, precision = None, torch.float32
@@ -215,13 +218,13 @@ class Inception(nn.Module):
         self.Mixed_7c = InceptionE(2048, lambda x: F.max_pool2d(x, 3, stride=1, padding=1))
         self.fc = nn.Linear(2048, 1008)
 
-    @torch.no_grad()
     def forward(self, images):
-        """Pictures (B, 3, H, W) of any size, floats in [0, 1] -> features (B, 2048), float32."""
-        # The maps of 8 pictures fit a processor's cache, those of 50 don't.
+        """Pictures (B, 3, H, W) of any size, floats in [0, 1] -> features (B, 2048), float32; without gradients."""
+        # On a processor few at a time are faster: more of their maps stay in its cache.
         parts = images.split(8) if images.device.type == "cpu" else [images]
         return torch.cat([self.features(part) for part in parts])
 
+    @torch.no_grad()
     def features(self, images):
         x = 2 * resize(images) - 1  # (B, 3, 299, 299) in [-1, 1]
         # TF32 keeps 10 bits of a float32's 23: faster on CUDA, but not everybody's numbers any more.
@@ -271,10 +274,10 @@ def load_inception(weights=None, device="cpu", precision="fp32"):
         faults = [f"{name} is missing" for name in wanted if name not in found]
         faults += [f"{name} doesn't belong" for name in found if name not in wanted]
         for name in wanted.keys() & found.keys():
-            shape, right = tuple(getattr(found[name], "shape", ())), tuple(wanted[name].shape)
-            if shape != right:
-                faults.append(f"{name} is {shape}, not {right}")
-            elif not torch.as_tensor(found[name]).isfinite().all():
+            value, shape = found[name], tuple(wanted[name].shape)
+            if not isinstance(value, torch.Tensor) or value.shape != shape:
+                faults.append(f"{name} isn't a tensor of shape {shape}")
+            elif not value.isfinite().all():
                 faults.append(f"{name} isn't finite")
         if faults:
             more = f", and {len(faults) - 1} more" if faults[1:] else ""
@@ -282,7 +285,9 @@ def load_inception(weights=None, device="cpu", precision="fp32"):
         inception.load_state_dict(found, assign=True)
         with open(path, "rb") as file:
             inception.weights = hashlib.file_digest(file, "sha256").hexdigest()
-    inception.precision = PRECISIONS[precision]
+    if precision != "fp32":
+        inception.weights += f" {precision}"
+        inception.precision = PRECISIONS[precision]
     for part in inception.modules():
         if isinstance(part, Conv):
             part.fold()
@@ -358,12 +363,13 @@ class Statistics:
 #
 #     FID = |mu1 - mu2|^2 + tr(sigma1) + tr(sigma2) - 2 tr((sigma1 sigma2)^(1/2)).
 #
-# The product isn't symmetric.  sqrtm of it is slow, and inexact or complex where it is singular: always, with fewer
+# The product isn't symmetric.  sqrtm of it is slow, and inexact or complex where it is singular: always, with no more
 # pictures than features.  But take factors sigma1 = A A^T and sigma2 = B B^T: the product A A^T B B^T has the nonzero
 # eigenvalues of M M^T with M = A^T B, symmetric and never negative.  The trace of the root is the sum of their roots,
 # the nuclear norm of M.  A and B come from Cholesky with pivoting, where the largest variance left is always next: it
 # stops where only rounding is left, so they have a column for each direction that varies, and no more.  The columns
-# shrink on the way; that is why squaring M for eigvalsh, faster than singular values, costs no accuracy here.
+# shrink on the way; so squaring M for eigvalsh, faster than singular values, costs no accuracy that features would
+# show (at the very worst, where the sets vary in directions at right angles, 1e-8 of the traces).
 
 
 def factor(sigma):
@@ -375,8 +381,13 @@ def factor(sigma):
 
 
 def frechet_distance(mu1, sigma1, mu2, sigma2):
-    """The squared Frechet distance of two Gaussians: means (d,) and covariances (d, d), arrays or CPU tensors."""
+    """The squared Frechet distance of two Gaussians: means (d,) and covariances (d, d), arrays or CPU tensors.
+
+    Raises UserError where they aren't finite.
+    """
     mu1, sigma1, mu2, sigma2 = (np.asarray(array, dtype=np.float64) for array in (mu1, sigma1, mu2, sigma2))
+    if not all(np.isfinite(array).all() for array in (mu1, sigma1, mu2, sigma2)):
+        raise UserError("features that aren't finite have no distance")
     if np.array_equal(mu1, mu2) and np.array_equal(sigma1, sigma2):
         return 0.0  # without the last digit's rounding
     product = factor(sigma1).T @ factor(sigma2)  # (rank1, rank2)
@@ -458,7 +469,7 @@ DISTORTIONS = {  # name: function, the type of its amount, the strengths of the 
 
 
 def parse_distortion(text):
-    """A type for an option: "shuffle=4" -> ("shuffle", 4); without an amount the table's second strength."""
+    """A type for an option: "shuffle=4" -> ("shuffle", 4); without an amount the table's middle strength."""
     if text == "all":
         return text
     name, has_amount, amount = text.partition("=")
@@ -466,7 +477,7 @@ def parse_distortion(text):
         raise UserError(f"--distort {text}: not one of all, {', '.join(DISTORTIONS)}")
     _, kind, strengths, meaning = DISTORTIONS[name]
     if not has_amount:
-        return name, strengths[len(strengths) // 3]
+        return name, strengths[len(strengths) // 2]
     if kind is None:
         raise UserError(f"--distort {text}: {name} ({meaning}) has no amount")
     try:
@@ -506,12 +517,12 @@ def features_of(folder, paths, inception, batch=50, distortion=None, seed=0):
 
     Under torchrun those of this process's share.  Threads read the next batch while the network sees one.
     """
-    device, (rank, world) = inception.fc.weight.device, rank_and_world()
+    device, (rank, world) = next(inception.parameters()).device, rank_and_world()
     jobs = list(enumerate(paths))[rank::world]
     read = functools.partial(read_picture, distortion=distortion, seed=seed)
     name = f"{folder} {distortion_text(*distortion)}" if distortion else f"{folder}"
     done, start, progress = 0, time.monotonic(), Progress()
-    with ThreadPool() as pool:
+    with ThreadPool(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))) as pool:
         pending = pool.map_async(read, jobs[:batch])
         for begin in range(0, len(jobs), batch):
             pictures = pending.get()
@@ -520,44 +531,56 @@ def features_of(folder, paths, inception, batch=50, distortion=None, seed=0):
             done += len(pictures)
             speed = done / (time.monotonic() - start)
             left = datetime.timedelta(seconds=round((len(jobs) - done) / speed))
-            text = f"{name}: {done * world:,} of {len(paths):,} pictures, {speed * world:.1f} a second, {left} left"
+            seen = min(done * world, len(paths))
+            text = f"{name}: {seen:,} of {len(paths):,} pictures, {speed * world:.1f} a second, {left} left"
             if rank == 0:
                 progress(text, last=done == len(jobs))
 
 
 def collect(batches, inception):
-    """Statistics of features that come as batches (B, 2048), added over all processes -> a dict as in an .npz file."""
-    device = inception.fc.weight.device
+    """Statistics of features that come as batches (B, 2048) -> a dict as in an .npz file.
+
+    Under torchrun every process calls this with its share, and all get the statistics of the union.
+    """
+    device = next(inception.parameters()).device
     total = Statistics(device="cpu" if device.type == "mps" else device)  # there is no float64 on mps
     for features in batches:
         total.add(features)
     if dist.is_initialized():
         total.all_reduce()
+    if total.count < 2:
+        raise UserError("FID needs at least 2 pictures on either side, better 10,000 or more")
     mu, sigma = total.mu.cpu().numpy(), total.sigma.cpu().numpy()
     return {"mu": mu, "sigma": sigma, "count": total.count, "weights": inception.weights}
 
 
-def folder_statistics(folder, inception, batch=50, cache=True, distortion=None, seed=0):
+def folder_statistics(folder, inception, batch=50, cache=True, distortion=None, seed=0, keep=None):
     """Statistics of a folder's pictures as a dict of mu, sigma, count and weights, like that of an .npz file.
 
-    They are kept in FOLDER.fid.npz and used again as long as the network and the files are the same.
+    They are kept in FOLDER.fid.npz and used again as long as the network, the programs and the files are the same.
+    `keep`: a list that takes the features, too.  Under torchrun every process calls this.
     """
     paths = list_images(folder)
     if len(paths) < 2:
         raise UserError(f"{folder}: one picture has no covariance; FID needs at least 2, better 10,000 or more")
     cache_file = Path(f"{Path(folder).resolve()}.fid.npz")
-    key = hashlib.sha256(Path(__file__).read_bytes())
-    key.update(f"{inception.weights} {inception.precision}".encode())
+    key = hashlib.sha256(f"{inception.weights} {PIL.__version__} {torch.__version__}".encode())
+    for program in (__file__, data.__file__):
+        key.update(Path(program).read_bytes())
     for path in paths:
         status = path.stat()
         key.update(os.fsencode(path.relative_to(folder)) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     key = key.hexdigest()
 
     cache = cache and not distortion
-    cached = read_cache(cache_file, key) if cache else None
+    cached = read_cache(cache_file, key) if cache and keep is None else None
     if cached:
         return cached
-    result = collect(features_of(folder, paths, inception, batch, distortion, seed), inception)
+    batches = features_of(folder, paths, inception, batch, distortion, seed)
+    if keep is not None:
+        keep.extend(batches)
+        batches = keep
+    result = collect(batches, inception)
     if cache and rank_and_world()[0] == 0:
         try:
             write_statistics(cache_file, result | {"key": key})
@@ -570,7 +593,8 @@ def read_cache(path, key):
     """The statistics in a cache file if they were made under this key; under torchrun all processes agree."""
     try:
         with np.load(path) as file:
-            cached = dict(file) if str(file["key"]) == key else None
+            names = ("mu", "sigma", "count", "weights")
+            cached = {name: file[name] for name in names} if str(file["key"]) == key else None
     except Exception:  # none there, or broken: then it's made anew
         cached = None
     if dist.is_initialized():
@@ -590,7 +614,9 @@ def read_statistics(path, width=2048):
     """mu, sigma and what else an .npz tells.  Raises UserError when it doesn't hold the statistics of features."""
     try:
         with np.load(path) as file:
-            statistics = {name: file[name] for name in ("mu", "sigma", "count", "weights") if name in file}
+            statistics = {name: file[name] for name in ("mu", "sigma", "weights") if name in file}
+            if "count" in file:
+                statistics["count"] = int(file["count"])
         mu, sigma = (np.asarray(statistics[name], dtype=np.float64) for name in ("mu", "sigma"))
     except Exception as error:
         raise UserError(f"{path}: no statistics to read there, mu and sigma in an .npz ({error})") from None
@@ -627,19 +653,23 @@ def effective_number(names):
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
-def print_breeds(real, fake, inception, batch):
-    """The table of --breeds for two folders; real crops are named <breed>_... as data.py does."""
-    paths = list_images(real)
+def print_breeds(real, fake, paths, untrained):
+    """The table of --breeds: features of real crops (N, 2048) and fakes (M, 2048), and the crops' paths.
+
+    A crop's breed stands before the first _ in its name, as data.py has it.
+    """
     breeds = [path.name.split("_")[0] for path in paths]
-    real_features = all_features(real, paths, inception, batch)
-    fake_features = all_features(fake, list_images(fake), inception, batch)
+    if len(set(breeds)) == len(breeds):
+        raise UserError(
+            f"--breeds: no two crops of a breed there, by names like {paths[0].name}: <breed>_... is meant"
+        )
     print("Each picture counts for the breed of the nearest real crop (cosine distance of the features).")
-    if inception.weights == "random":
+    if untrained:
         print("The features are those of an untrained Inception network.")
     print("|  | breeds covered | effective number of breeds | mean distance to the nearest real crop |")
     print("| --- | --- | --- | --- |")
-    for name, features in (("fakes", fake_features), ("real crops", real_features)):
-        away, index = nearest(features, real_features, leave_out_self=name == "real crops")
+    for name, features in (("fakes", fake), ("real crops", real)):
+        away, index = nearest(features, real, leave_out_self=name == "real crops")
         found = [breeds[i] for i in index.tolist()]
         covered = f"{len(set(found))} of {len(set(breeds))}"
         print(f"| {name} | {covered} | {effective_number(found):.1f} | {away.mean():.4f} |")
@@ -647,14 +677,14 @@ def print_breeds(real, fake, inception, batch):
     print(f"({100 * own:.1f} % of the real crops are nearest to one of their own breed, each against the others)")
 
 
-def all_features(folder, paths, inception, batch):
-    """The features of all files, (N, 2048) on the CPU, in their order."""
-    features = torch.cat([part.cpu() for part in features_of(folder, paths, inception, batch)])
+def gather(batches, count):
+    """The features of all processes' shares, (count, 2048) on the CPU, in the order of the files."""
+    features = torch.cat([torch.empty(0, 2048), *(batch.cpu() for batch in batches)])
     rank, world = rank_and_world()
     if world > 1:
         shares = [None] * world
         dist.all_gather_object(shares, features)
-        features = torch.empty(len(paths), features.shape[1])
+        features = torch.empty(count, 2048)
         for rank, share in enumerate(shares):
             features[rank::world] = share
     return features
@@ -669,7 +699,7 @@ def is_npz(path):
 
 def describe(path, statistics):
     """A line on stdout about one side, and a warning on stderr if it has few pictures."""
-    count = int(statistics["count"]) if "count" in statistics else None
+    count = statistics.get("count")
     print(f"{path}: {'an unknown number of' if count is None else f'{count:,}'} pictures")
     if count is not None and count < FEW:
         warn(
@@ -687,7 +717,7 @@ def distance_name(weights):
     """What distances may be called where these weights were used.  Raises UserError if they are of several kinds."""
     if len(weights) > 1:
         raise UserError(f"features of different Inception networks can't be compared: {', '.join(sorted(weights))}")
-    return UNTRAINED if weights == {"random"} else "FID"
+    return UNTRAINED if any(name.startswith("random") for name in weights) else "FID"
 
 
 def distance(a, b):
@@ -719,7 +749,7 @@ def parse_options():
     add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
     add("--batch", type=number(int, 1), default=50, help="pictures a pass of the network")
-    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster, a little off")
+    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by up to 1 %%")
     parser.add_seed_and_device()
     options = parser.parse_args()
     real, fake = options.real, options.fake
@@ -746,19 +776,22 @@ def main():
     if rank_and_world()[0] > 0:
         sys.stdout = open(os.devnull, "w")  # one process speaks  # noqa: SIM115
     inception = load_inception(options.weights, options.device, options.precision) if folders else None
-    if inception and inception.weights == "random":
+    if inception and inception.weights.startswith("random"):
         print("Inception has random weights: the distances below are not FID")
     elif inception and not inception.weights.startswith(SHA256):
-        warn(f"{options.weights} is not the file of weights that everybody uses: distances differ from others'")
+        warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
 
     given = {path: read_statistics(path) for path in (real, fake) if is_npz(path) and not options.save_stats}
-    weights = {str(side["weights"]) for side in given.values() if "weights" in side}
+    # An .npz that doesn't tell comes from pytorch-fid, and was made with the usual weights.
+    weights = {str(side.get("weights", "trained")) for side in given.values()}
+    if inception and not inception.weights.startswith("random"):
+        weights -= {"trained"}
     name = distance_name(weights | ({inception.weights} if inception else set()))
 
-    def statistics_of(path, distortion=None):
+    def statistics_of(path, distortion=None, keep=None):
         if path in given:
             return given[path]
-        return folder_statistics(path, inception, options.batch, not options.no_cache, distortion, options.seed)
+        return folder_statistics(path, inception, options.batch, not options.no_cache, distortion, options.seed, keep)
 
     if options.save_stats:
         statistics = statistics_of(real)
@@ -768,9 +801,11 @@ def main():
     elif options.distort == "all":
         distortion_table(real, fake, statistics_of, name)
     else:
-        sides = statistics_of(real), statistics_of(fake, options.distort)
+        kept = ([], []) if options.breeds else (None, None)
+        sides = statistics_of(real, keep=kept[0]), statistics_of(fake, options.distort, kept[1])
         if options.breeds:
-            print_breeds(real, fake, inception, options.batch)
+            features = (gather(batches, side["count"]) for batches, side in zip(kept, sides, strict=True))
+            print_breeds(*features, list_images(real), name == UNTRAINED)
         for path, side in zip((real, fake), sides, strict=True):
             describe(path, side)
         print(f"{name}: {distance(*sides):.4f}")

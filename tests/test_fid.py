@@ -42,14 +42,13 @@ def inception(weights):
     return fid.load_inception(weights)
 
 
-class Colours(nn.Module):
+class Colours(nn.Linear):
     """In place of Inception where the network doesn't matter: 2048 mixtures of a picture's mean and spread."""
 
-    weights, precision = "colours", torch.float32
+    weights = "colours"
 
     def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(2048, 1008)
+        super().__init__(1, 1)
         self.mix = torch.randn(6, 2048, generator=torch.Generator().manual_seed(0))
         self.seen = 0
 
@@ -76,7 +75,7 @@ def command(monkeypatch, capsys):
 
     def load(weights=None, device="cpu", precision="fp32"):
         network = Colours()
-        network.weights = weights or fid.SHA256
+        network.weights = (weights or fid.SHA256) + (" bf16" if precision == "bf16" else "")
         return network
 
     monkeypatch.setattr(fid, "load_inception", load)
@@ -151,8 +150,14 @@ def test_the_names_and_shapes_are_those_of_the_well_known_file():
     [
         (lambda state: state.pop("Mixed_6c.branch_pool.bn.bias"), "Mixed_6c.branch_pool.bn.bias is missing"),
         (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "AuxLogits.fc.bias doesn't belong"),
-        (lambda state: state.update({"fc.weight": torch.zeros(1000, 2048)}), r"fc.weight is \(1000, 2048\), not"),
-        (lambda state: state.update({"fc.bias": "a string"}), r"fc.bias is \(\), not \(1008,\)"),
+        (
+            lambda state: state.update({"fc.weight": torch.zeros(1000, 2048)}),
+            r"fc.weight isn't a tensor of shape \(1008, 2048\)",
+        ),
+        (
+            lambda state: state.update({"Conv2d_1a_3x3.bn.num_batches_tracked": "x"}),
+            "Conv2d_1a_3x3.bn.num_batches_tracked isn't a tensor",
+        ),
         (lambda state: state["Conv2d_1a_3x3.bn.weight"].fill_(torch.nan), "Conv2d_1a_3x3.bn.weight isn't finite"),
         (lambda state: [state.clear(), state.update({"epoch": 3})], "Conv2d_1a_3x3.bn.bias is missing, and 566 more"),
     ],
@@ -196,7 +201,7 @@ def test_random_weights_are_the_same_everywhere_and_tell_pictures_apart():
     assert torch.equal(features, fid.load_inception("random")(pictures))
     assert features.mean().item() == pytest.approx(0.2660, rel=0.01)  # would change with torch's random numbers
     cosine = F.normalize(features) @ F.normalize(features).T
-    assert (cosine - torch.eye(4)).max() < 0.99
+    assert (cosine - torch.eye(4)).max() < 0.97  # 0.98 and more with He's initialisation
 
 
 # Statistics ---------------------------------------------------------------------------------------------------
@@ -209,8 +214,12 @@ def statistics(features, *sizes):
     return total
 
 
+def normals(*shape):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
 def test_statistics_are_numpys_whatever_the_batches_and_their_order():
-    features = torch.randn(101, 7, dtype=torch.float64) * torch.arange(1, 8) + 50
+    features = normals(101, 7) * torch.arange(1, 8) + 50
     mu, sigma = features.mean(0), torch.from_numpy(np.cov(features.numpy(), rowvar=False))
     for sizes in ((101,), (1,) * 101, (100, 1), (3, 90, 8)):
         for order in (features, features.flip(0)):
@@ -221,14 +230,14 @@ def test_statistics_are_numpys_whatever_the_batches_and_their_order():
 
 
 def test_merging_gives_the_statistics_of_the_union():
-    features = torch.randn(60, 5, dtype=torch.float64) + torch.linspace(0, 9, 60)[:, None]
+    features = normals(60, 5) + torch.linspace(0, 9, 60)[:, None]
     one, two, whole = statistics(features[:13]), statistics(features[13:]), statistics(features)
     one.merge(two.count, two.mu, two.scatter)
     torch.testing.assert_close((one.mu, one.sigma), (whole.mu, whole.sigma), rtol=1e-12, atol=1e-12)
 
 
 def test_a_large_mean_costs_no_digits_and_equal_pictures_have_no_variance():
-    features = torch.randn(500, 3, dtype=torch.float64)
+    features = normals(500, 3)
     far = statistics(features + 1e7, *(50,) * 10)
     torch.testing.assert_close(far.sigma, statistics(features).sigma, rtol=1e-7, atol=1e-8)
     assert (statistics(torch.full((64, 3), 0.25), *(16,) * 4).sigma == 0).all()
@@ -247,8 +256,8 @@ def test_distances_of_golden_pairs(case):
     mu1, sigma1, mu2, sigma2 = np.atleast_1d(*pair)
     exact, scale = FRECHET[f"{case}_exact"].item(), FRECHET[f"{case}_traces"].item()
     found = fid.frechet_distance(mu1, np.atleast_2d(sigma1), mu2, np.atleast_2d(sigma2))
-    # Singular covariances too: golden/README.md allows 1e-5 there.
-    assert found == pytest.approx(exact, rel=1e-12, abs=1e-13 * scale)
+    # Singular covariances too; golden/README.md allows 1e-5 of the traces there.
+    assert found == pytest.approx(exact, rel=1e-10, abs=1e-10 * scale)
     if case.startswith("identical"):
         assert found == 0
 
@@ -282,6 +291,21 @@ def test_collapsed_generators_have_a_distance():
     assert fid.frechet_distance(zero, left, zero, right) == 75
     one = np.outer(np.arange(30.0), np.arange(30.0))
     assert fid.frechet_distance(zero, one, zero, 9 * one) == pytest.approx(4 * np.trace(one), rel=1e-12)
+
+
+def test_a_distance_of_what_is_not_finite_is_refused():
+    nan = np.full((3, 3), np.nan)
+    with pytest.raises(fid.UserError, match="aren't finite"):
+        fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), nan)
+    with pytest.raises(fid.UserError, match="at least 2"):
+        fid.collect([torch.zeros(1, 2048)], Colours())
+
+
+def test_sets_that_vary_in_directions_partly_at_right_angles():
+    one, two = np.diag([1.0] * 10 + [0.0] * 5), np.diag([0.0] * 5 + [1.0] * 10)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((15, 15)))[0]
+    found = fid.frechet_distance(np.zeros(15), turn @ one @ turn.T, np.zeros(15), turn @ two @ turn.T)
+    assert found == pytest.approx(10, rel=1e-6)  # 10 + 10 - 2 * 5: the hardest case for the squared factor
 
 
 @pytest.mark.parametrize(("count1", "count2"), [(20, 20), (20, 90), (500, 15), (64, 65), (65, 66)])
@@ -324,17 +348,52 @@ def test_the_command_prints_what_pytorch_fid_prints(tmp_path, capsys, monkeypatc
         assert "200 pictures are few" in err and "not the file of weights" in err
 
 
-def test_two_processes_print_the_number_of_one(tmp_path):
-    for seed, name, count in ((1, "a", 5), (2, "b", 4)):
-        write(tmp_path / name, random_pictures(seed, count))
+TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def script(folder, *arguments, start=()):
+    """fid.py as users start it, in a folder; never longer than two minutes."""
+    line = [sys.executable, *start, SCRIPT, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    printed = []
-    for start in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
-        line = [sys.executable, *start, SCRIPT, "a", "b", "--weights", "random", "--no-cache", "--breeds"]
-        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        printed.append([line for line in done.stdout.splitlines() if " a second" not in line])
-        assert done.stderr.count("4 pictures are few") == 1
-    assert printed[0] == printed[1] and distance_of(printed[0][-1]) > 0
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_two_processes_give_the_statistics_and_the_tables_of_one(tmp_path):
+    for seed, name, count in ((1, "a", 5), (2, "b", 4)):
+        write(tmp_path / name, random_pictures(seed, count), f"{name}_{{}}.png")
+    for out, start in (("one.npz", ()), ("two.npz", TWO_PROCESSES)):
+        done = script(tmp_path, "--save-stats", "a", out, "--weights", "random", "--no-cache", start=start)
+        assert done.returncode == 0, done.stderr
+    one, two = (fid.read_statistics(tmp_path / name) for name in ("one.npz", "two.npz"))
+    assert one["count"] == two["count"] == 5
+    for name in ("mu", "sigma"):
+        scale = np.abs(one[name]).max()
+        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-6 * scale)
+
+    script(tmp_path, "b", "b", "--weights", "random")  # so the statistics of b are kept
+    done = [
+        script(tmp_path, "a", "b", "--weights", "random", "--breeds", start=start) for start in ((), TWO_PROCESSES)
+    ]
+    tables = [re.findall(r"^\|.*|^\(.*", result.stdout, re.MULTILINE) for result in done]
+    assert len(tables[0]) == 5 and tables[0] == tables[1]
+    assert distance_of(done[0].stdout) == pytest.approx(distance_of(done[1].stdout), abs=1e-4)
+    assert done[1].stderr.count("4 pictures are few") == 1
+
+
+def test_a_picture_that_only_one_process_can_t_read_ends_them_all(tmp_path):
+    write(tmp_path / "a", random_pictures(0, 4))
+    (tmp_path / "a/002.png").write_bytes(b"no picture")
+    done = script(tmp_path, "a", "a", "--weights", "random", start=TWO_PROCESSES)
+    assert done.returncode != 0 and "fid.py: a/002.png: can't be read as a picture" in done.stderr
+
+
+@pytest.mark.parametrize(("device", "local_rank"), [("cuda:1", "0"), ("cuda", "2")])
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch, device, local_rank):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(fid.UserError, match="a GPU of its own, here 1 to 2 of them"):
+        data.join_processes(device)
 
 
 def test_a_tensor_on_the_device_gives_the_numbers_of_its_files(tmp_path):
@@ -346,19 +405,22 @@ def test_a_tensor_on_the_device_gives_the_numbers_of_its_files(tmp_path):
         np.testing.assert_allclose(files[name], tensor[name], rtol=0, atol=1e-6)
 
 
-def test_all_kinds_of_pictures_in_sub_folders_of_any_size_are_seen(tmp_path):
-    folder, picture = tmp_path / "mixed", Image.fromarray(random_pictures(0, 1, 12, 20)[0])
-    names = ["a.png", "b.jpg", "sub/c.JPEG", "sub/d.webp", "sub/deep/e.bmp", "f.tif", "g.ppm", "h.pgm"]
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (picture.convert("L") if name.endswith("pgm") else picture).save(folder / name)
-    picture.resize((31, 17)).convert("P").save(folder / "palette.png")
-    picture.resize((5, 40)).convert("LA").save(folder / "alpha.png")
-    picture.convert("CMYK").save(folder / "cmyk.jpg")
+def test_all_kinds_of_pictures_in_sub_folders_of_any_size_are_seen_as_rgb(tmp_path):
+    folder = tmp_path / "mixed"
+    for place, mode in enumerate(("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")):
+        picture = Image.new("RGB", (10 + place, 20), "white").convert(mode)
+        names = {"CMYK": ["a.jpg", "b.tif"], "RGB": ["a.JPEG", "b.webp", "c.bmp", "d.tif", "e.ppm"], "L": ["a.pgm"]}
+        for name in names.get(mode, ["a.png"]):
+            path = folder / mode / "deeper" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
     (folder / "notes.txt").write_text("no picture")
     network = Colours()
     found = fid.folder_statistics(folder, network)
-    assert found["count"] == network.seen == len(names) + 3
+    assert found["count"] == network.seen == 12
+    white = network(torch.ones(1, 3, 8, 8))[0]
+    np.testing.assert_allclose(found["mu"], white, atol=0.05)  # jpg and webp are lossy
+    assert np.abs(found["sigma"]).max() < 0.01
 
 
 def test_mixed_sizes_give_the_features_that_each_picture_has_alone(inception):
@@ -373,7 +435,7 @@ def test_mixed_sizes_give_the_features_that_each_picture_has_alone(inception):
 # The cache ----------------------------------------------------------------------------------------------------
 
 
-def test_cached_statistics_are_used_and_never_stale(tmp_path):
+def test_cached_statistics_are_used_and_never_stale(tmp_path, monkeypatch):
     folder = write(tmp_path / "real", random_pictures(0, 4))
 
     def looks(**changes):
@@ -386,8 +448,7 @@ def test_cached_statistics_are_used_and_never_stale(tmp_path):
 
     assert (looks(), looks()) == (4, 0)
     assert (looks(weights="others"), looks()) == (4, 4)
-    assert looks(precision=torch.bfloat16) == 4
-    looks()
+    assert looks() == 0
     write(folder, random_pictures(9, 1), "new{}.png")
     assert (looks(), looks()) == (5, 0)
     (folder / "new0.png").rename(folder / "old0.png")
@@ -395,8 +456,12 @@ def test_cached_statistics_are_used_and_never_stale(tmp_path):
     status = (folder / "000.png").stat()
     os.utime(folder / "000.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert (looks(), looks()) == (5, 0)
+    (folder / "000.png").unlink()
+    assert (looks(), looks()) == (4, 0)
     (tmp_path / "real.fid.npz").write_bytes(b"PK broken")
-    assert (looks(), looks()) == (5, 0)
+    assert (looks(), looks()) == (4, 0)
+    monkeypatch.setattr(fid.PIL, "__version__", "1.0")  # another decoder
+    assert (looks(), looks()) == (4, 0)
 
 
 def test_no_cache_and_distortions_leave_no_file(tmp_path, command):
@@ -433,6 +498,11 @@ def test_statistics_of_different_networks_are_not_compared(tmp_path, command):
     for pair in ((tmp_path / "trained.npz", tmp_path / "random.npz"), (a, tmp_path / "random.npz")):
         status, out, err = command(*pair)
         assert status == 2 and "different Inception networks" in err and "FID:" not in out
+    status, _, err = command(tmp_path / "trained.npz", a, "--precision", "bf16")
+    assert status == 2 and "bf16" in err
+    mu, sigma = np.zeros(2048), np.eye(2048)
+    np.savez(tmp_path / "theirs.npz", mu=mu, sigma=sigma)  # pytorch-fid's don't tell, but are of trained weights
+    assert command(tmp_path / "theirs.npz", a, "--weights", "random")[0] == 2
     out = command(tmp_path / "random.npz", tmp_path / "random.npz")[1]  # remembered without the network
     assert out.splitlines()[-1] == f"{fid.UNTRAINED}: 0.0000"
 
@@ -492,6 +562,7 @@ def mistakes(tmp_path, monkeypatch):
         ("good good --distort shuffle=17", "16x16 pixels can't be cut into 17x17"),
         ("good nan.npz --distort blur", "--distort changes pictures"),
         ("nan.npz good --breeds", "--breeds takes two folders"),
+        ("good good --breeds", "no two crops of a breed"),
         ("--save-stats good x", "the name of an .npz"),
         ("--save-stats good nan.npz", "nan.npz is there already"),
         ("good good --batch 0", "--batch: 0 is not between"),
@@ -567,7 +638,7 @@ def test_shuffle_moves_whole_tiles():
     inside = tiles - tiles[:, :1, :1]
     assert (inside == inside[0]).all()  # each tile as it was
     corners = {(y * 300.0 + x * 4.0) for y in range(4) for x in range(4)}
-    assert set(tiles[:, 0, 0]) == corners  # each once, at another place
+    assert set(tiles[:, 0, 0]) == corners  # each once
     assert (distort("shuffle", 1)[0] == distort("shuffle", 1)[1]).all()
 
 

@@ -593,8 +593,8 @@ def read_cache(path, key):
     """The statistics in a cache file if they were made under this key; under torchrun all processes agree."""
     try:
         with np.load(path) as file:
-            names = ("mu", "sigma", "count", "weights")
-            cached = {name: file[name] for name in names} if str(file["key"]) == key else None
+            fresh = str(file["key"]) == key
+        cached = read_statistics(path) if fresh else None
     except Exception:  # none there, or broken: then it's made anew
         cached = None
     if dist.is_initialized():
@@ -782,11 +782,11 @@ def main():
         warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
 
     given = {path: read_statistics(path) for path in (real, fake) if is_npz(path) and not options.save_stats}
-    # An .npz that doesn't tell comes from pytorch-fid, and was made with the usual weights.
-    weights = {str(side.get("weights", "trained")) for side in given.values()}
-    if inception and not inception.weights.startswith("random"):
-        weights -= {"trained"}
-    name = distance_name(weights | ({inception.weights} if inception else set()))
+    weights = {str(side["weights"]) for side in given.values() if "weights" in side}
+    weights |= {inception.weights} if inception else set()
+    if any("weights" not in side for side in given.values()) and all(name.startswith("random") for name in weights):
+        weights.add("unknown, probably trained")  # pytorch-fid's files don't tell
+    name = distance_name(weights)
 
     def statistics_of(path, distortion=None, keep=None):
         if path in given:

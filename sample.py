@@ -1,10 +1,12 @@
 """Pictures from a trained generator.
 
+    python sample.py                                        dogs of the small generator that comes along -> dogs.png
     python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
     python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
     python sample.py runs/full --attention                  where points of a dog look (figure 2)
     python sample.py runs/full --interpolate                from one dog to another, in eight steps
     python sample.py runs/full --step 5000                  any of these from an earlier snapshot
+    python sample.py runs/full --export small.pt            the averaged generator alone, in half precision
 
 RUN is a run folder or a snapshot (.pt).  The averaged generator is used, or with --raw the trained weights
 themselves, as in the article.
@@ -19,9 +21,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
-from data import Parser, Progress, UserError, number, read_checkpoint, replacing, run, tile
+from data import Parser, Progress, UserError, number, read_checkpoint, replacing, run, tile, write_checkpoint
 from model import Generator, generate
 
+PRETRAINED = Path(__file__).with_name("pretrained.pt")  # README tells how it was trained
 COLOURS = [(255, 64, 64), (64, 224, 64), (80, 144, 255), (255, 208, 0), (240, 96, 255)]  # of the query points
 
 
@@ -50,6 +53,15 @@ def load_generator(path, device="cpu", raw=False):
         return generator.to(device, memory_format=torch.channels_last).eval(), snapshot["step"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no generator of this program in it ({error})") from None
+
+
+def export(path, out):
+    """Write the averaged generator of a snapshot to `out`, as half-precision numbers: a quarter of the size."""
+    load_generator(path)  # or there's an error
+    snapshot = read_checkpoint(path)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in snapshot["average"].items()}
+    write_checkpoint(out, {"average": half, "step": snapshot["step"], "config": snapshot["config"]})
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 def latents(seed, count, z_dim):
@@ -145,12 +157,14 @@ def attention_sheet(generator, seed, dogs=6, scale=3):
 def main():
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run folder of train.py, or a snapshot file")
+    add("run", type=Path, nargs="?", default=PRETRAINED, metavar="RUN",
+        help="a run folder of train.py, or a snapshot file")  # fmt: skip
     add("--step", type=number(int, 0), help="the snapshot of this step; default: the newest")
     add("--raw", action="store_true", help="the trained weights instead of their moving average")
     add("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
     add("--attention", action="store_true", help="draw where points of generated dogs look")
     add("--interpolate", action="store_true", help="draw the way from one dog to another")
+    add("--export", type=Path, metavar="FILE", help="write the averaged generator to a small snapshot file")
     add("--batch", type=number(int, 1), default=64, help="pictures at a time, with --count")
     add("--out", type=Path, help="the picture, or with --count the folder, to write; default: in the run folder")
     parser.add_seed_and_device()
@@ -158,6 +172,9 @@ def main():
     if bool(args.count) + args.attention + args.interpolate > 1:
         parser.error("--count, --attention, --interpolate: take one")
     snapshot = find_snapshot(args.run, args.step)
+    if args.export:
+        export(snapshot, args.export)
+        return
     generator, step = load_generator(snapshot, args.device, args.raw)
     folder = Path() if args.run.suffix == ".pt" else args.run
     if args.count:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test lint bench
+.PHONY: demo dogs test lint bench
 .DELETE_ON_ERROR:
 
 .venv/ready: requirements.txt requirements-dev.txt
@@ -22,6 +22,17 @@ demo: .venv/ready
 	$(PY) sample.py $(OUT) --attention
 	$(PY) sample.py $(OUT) --interpolate
 	$(PY) report.py $(OUT)
+
+# An evening on a laptop: real dogs if `python data.py` has made datasets/dogs64, drawn ones if not.  Stop it with
+# Ctrl-C whenever the pictures in runs/dogs/samples/ please; the same command goes on.  Longer: make dogs DOGS_STEPS=50000
+DOGS_STEPS ?= 20000
+LAPTOP := --width 32 --batch 32 --attn-at 16 --lr-g 2e-4 --sample-every 1000
+dogs: .venv/ready
+	test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS)
+	if test -d runs/dogs; then $(PY) train.py --resume runs/dogs --steps $(DOGS_STEPS); \
+	else $(PY) train.py --out runs/dogs --steps $(DOGS_STEPS) $(LAPTOP) \
+		--data $$(test -d datasets/dogs64 && echo datasets/dogs64 || echo datasets/toy64); fi
+	$(PY) sample.py runs/dogs
 
 test: .venv/ready
 	$(PY) -m pytest

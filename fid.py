@@ -749,7 +749,7 @@ def parse_options():
     add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
     add("--batch", type=number(int, 1), default=50, help="pictures a pass of the network")
-    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by up to 1 %%")
+    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by some tenths of a percent")
     parser.add_seed_and_device()
     options = parser.parse_args()
     real, fake = options.real, options.fake

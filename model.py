@@ -80,10 +80,14 @@ class Discriminator(nn.Module):
     """Photo or made up?  x (B, 3, size, size) in [-1, 1] -> logits (B,).  Arguments as the generator's.
 
     No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
+
+    `logit_gain`: spectral norm shrinks what passes a layer, and LeakyReLU does, too; after five layers D can't be sure
+    of anything, and logits near 0 say nothing about details.  Multiplied by 5, they do (README: "One lever").
     """
 
-    def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False):
+    def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False, logit_gain=5.0):
         super().__init__()
+        self.logit_gain = logit_gain
         self.blocks = nn.ModuleDict()
         channels = 3
         for r in reversed(resolutions(size)):
@@ -98,7 +102,7 @@ class Discriminator(nn.Module):
             x = block(x)  # (B, channels, r, r)
             if r in self.attention:
                 x = self.attention[r](x)
-        return self.to_logit(x).flatten()  # (B,)
+        return self.logit_gain * self.to_logit(x).flatten()  # (B,)
 
 
 def to_float(pictures):

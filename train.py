@@ -110,7 +110,7 @@ def make_networks(size, options):
     generator = Generator(z_dim=options.z_dim, attention_at=at, **common)
     torch.manual_seed(2 * options.seed + 1)
     at = () if options.no_disc_attn else options.attn_at
-    discriminator = Discriminator(attention_at=at, **common)
+    discriminator = Discriminator(attention_at=at, logit_gain=options.logit_gain, **common)
 
     optimizers = []
     for network, lr in ((generator, options.lr_g), (discriminator, options.lr_d)):
@@ -363,6 +363,7 @@ def parse_options(arguments=None):
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
     add("--width", type=number(int, 1), default=64, help="channels c of the widest maps, 8c of the narrowest at 64x64")
+    add("--logit-gain", type=number(float, 0), default=5.0, help="D's logits are multiplied by this; 1: plain SAGAN")
     add("--z-dim", type=number(int, 1), default=128, help="how many normals make a picture")
     add("--lr-g", type=number(float, 0), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
     add("--lr-d", type=number(float, 0), default=4e-4, help="learning rate of D")

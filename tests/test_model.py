@@ -151,3 +151,12 @@ def test_refreshed_statistics_are_those_of_the_batches_and_training_is_left_alon
     torch.testing.assert_close(norm.running_var, variances, rtol=1e-4, atol=1e-6)
     assert norm.momentum == momentum and generator.training and norm.training
     assert all(torch.equal(p, before[name]) for name, p in generator.named_parameters())
+
+
+def test_the_logit_gain_multiplies_the_logits_and_changes_nothing_else():
+    x = torch.rand(3, 3, 64, 64)
+    logits = []
+    for gain in (1.0, 5.0):
+        torch.manual_seed(0)
+        logits.append(Discriminator(width=4, logit_gain=gain).eval()(x))
+    torch.testing.assert_close(logits[1], 5 * logits[0])

@@ -345,7 +345,7 @@ def test_the_command_prints_what_pytorch_fid_prints(tmp_path, capsys, monkeypatc
         assert out.splitlines()[-1].startswith("FID: ")
         assert distance_of(out) == pytest.approx(pair["exact"], rel=2e-5)
         assert distance_of(out) == pytest.approx(pair["pytorch_fid"], rel=5e-5)
-        assert "200 pictures are few" in err and "not the file of weights" in err
+        assert "200 pictures are few" in err and "not the weights that everybody uses" in err
 
 
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -96,7 +96,8 @@ def number(kind, low, high=math.inf):
     def check(text):
         value = kind(text)
         if not low <= value <= high or value == math.inf:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+            wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
         return value
 
     check.__name__ = kind.__name__  # argparse says "invalid int value"
@@ -143,15 +144,16 @@ def rank_and_world():
 class Progress:
     """A line about long work: rewritten in place on a terminal, printed every few seconds elsewhere."""
 
-    def __init__(self, every=10.0):
-        self.every, self.terminal, self.next = every, sys.stdout.isatty(), 0.0
+    def __init__(self, every=10.0, file=None):
+        self.file = file or sys.stdout
+        self.every, self.terminal, self.next = every, self.file.isatty(), 0.0
 
     def __call__(self, text, last=False):
         now = time.monotonic()
         if self.terminal:
-            print(f"\r{text}\x1b[K", end="\n" if last else "", flush=True)
+            print(f"\r{text}\x1b[K", end="\n" if last else "", file=self.file, flush=True)
         elif last or now >= self.next:
-            print(text, flush=True)
+            print(text, file=self.file, flush=True)
             self.next = now + self.every
 
 
@@ -427,11 +429,12 @@ def crop_dogs(source, out, size=64, square=False):
 
 
 def list_images(folder):
-    """The pictures in a folder and its sub-folders, sorted by path.  Raises UserError if there are none."""
+    """The pictures in a folder and its sub-folders, sorted by path, but hidden ones.  Raises UserError if none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(path for path in paths if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder}: no pictures in it (looked for {' '.join(sorted(EXTENSIONS))})")
     return paths

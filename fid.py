@@ -192,8 +192,8 @@ def resize(images):
 class Inception(nn.Module):
     """The features that FID compares.  `fc` of the features are the 1008 logits.
 
-    `weights` tells what the features depend on: "random" or the sha256 of the file, and " bf16" behind if they're less
-    exact.  Features of different `weights` can't be compared.
+    `weights` tells what the features depend on: "random" or the file's sha256, shortened, and " bf16" behind if they
+    are less exact.  Features of different `weights` can't be compared.
     """
 
     weights, precision = None, torch.float32
@@ -284,7 +284,7 @@ def load_inception(weights=None, device="cpu", precision="fp32"):
             raise UserError(f"{path}: not the Inception network of FID: {min(faults)}{more}")
         inception.load_state_dict(found, assign=True)
         with open(path, "rb") as file:
-            inception.weights = hashlib.file_digest(file, "sha256").hexdigest()
+            inception.weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if precision != "fp32":
         inception.weights += f" {precision}"
         inception.precision = PRECISIONS[precision]
@@ -521,7 +521,7 @@ def features_of(folder, paths, inception, batch=50, distortion=None, seed=0):
     jobs = list(enumerate(paths))[rank::world]
     read = functools.partial(read_picture, distortion=distortion, seed=seed)
     name = f"{folder} {distortion_text(*distortion)}" if distortion else f"{folder}"
-    done, start, progress = 0, time.monotonic(), Progress()
+    done, start, progress = 0, time.monotonic(), Progress(file=sys.stderr)
     with ThreadPool(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))) as pool:
         pending = pool.map_async(read, jobs[:batch])
         for begin in range(0, len(jobs), batch):
@@ -584,6 +584,7 @@ def folder_statistics(folder, inception, batch=50, cache=True, distortion=None, 
     if cache and rank_and_world()[0] == 0:
         try:
             write_statistics(cache_file, result | {"key": key})
+            print(f"statistics kept in {cache_file} (34 MB)")
         except OSError as error:
             print(f"{cache_file}: statistics not kept ({error})", file=sys.stderr)
     return result
@@ -653,16 +654,18 @@ def effective_number(names):
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
-def print_breeds(real, fake, paths, untrained):
-    """The table of --breeds: features of real crops (N, 2048) and fakes (M, 2048), and the crops' paths.
-
-    A crop's breed stands before the first _ in its name, as data.py has it.
-    """
+def breeds_of(paths):
+    """The breed of each crop: what stands before the first _ in its name.  Raises UserError if names don't tell."""
     breeds = [path.name.split("_")[0] for path in paths]
     if len(set(breeds)) == len(breeds):
         raise UserError(
-            f"--breeds: no two crops of a breed there, by names like {paths[0].name}: <breed>_... is meant"
+            f"--breeds: {paths[0]} and the others don't tell breeds: <breed>_....png is meant, as in data.py"
         )
+    return breeds
+
+
+def print_breeds(real, fake, breeds, untrained):
+    """The table of --breeds: features of real crops (N, 2048) and fakes (M, 2048), and the breeds of the crops."""
     print("Each picture counts for the breed of the nearest real crop (cosine distance of the features).")
     if untrained:
         print("The features are those of an untrained Inception network.")
@@ -697,27 +700,30 @@ def is_npz(path):
     return path.suffix == ".npz" and not path.is_dir()
 
 
-def describe(path, statistics):
-    """A line on stdout about one side, and a warning on stderr if it has few pictures."""
-    count = statistics.get("count")
-    print(f"{path}: {'an unknown number of' if count is None else f'{count:,}'} pictures")
-    if count is not None and count < FEW:
-        warn(
-            f"{path}: {count:,} pictures are few: the fewer there are, and below {FEW:,} above all, the higher the "
-            "distance comes out; compare only distances of equal counts"
-        )
-
-
 def warn(text):
     if rank_and_world()[0] == 0:
         print(f"fid.py: warning: {text}", file=sys.stderr)
 
 
-def distance_name(weights):
-    """What distances may be called where these weights were used.  Raises UserError if they are of several kinds."""
-    if len(weights) > 1:
-        raise UserError(f"features of different Inception networks can't be compared: {', '.join(sorted(weights))}")
-    return UNTRAINED if any(name.startswith("random") for name in weights) else "FID"
+def print_counts(named):
+    """A line on stdout for each side, {name: statistics}, and a warning on stderr if they have few pictures."""
+    counts = []
+    for name, side in named:
+        counts.append(f"{side['count']:,}" if "count" in side else "an unknown number of")
+        print(f"{name}: {counts[-1]} pictures")
+    if any(side.get("count", FEW) < FEW for _, side in named):
+        warn(
+            f"{' and '.join(counts)} pictures: the fewer there are, and below {FEW:,} above all, the higher the "
+            "distance comes out; compare only distances of equal counts"
+        )
+
+
+def distance_name(kinds):
+    """What a distance may be called, from {a side: the weights it was seen with}.  Raises UserError if they differ."""
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{side} with {kind}" for side, kind in kinds.items())
+        raise UserError(f"features of different Inception networks can't be compared ({told}; see --weights)")
+    return UNTRAINED if any(kind.startswith("random") for kind in kinds.values()) else "FID"
 
 
 def distance(a, b):
@@ -727,8 +733,7 @@ def distance(a, b):
 def distortion_table(real, fake, statistics_of, name):
     """Print the distance for each distortion and strength, each row as soon as it's known."""
     reference, plain = statistics_of(real), statistics_of(fake)
-    describe(real, reference)
-    describe(fake, plain)
+    print_counts([(real, reference), (fake, plain)])
     print(f"| {fake} changed by | {name} to {real} |\n| --- | ---: |\n| nothing | {distance(reference, plain):.4f} |")
     for kind, (_, _, strengths, _) in DISTORTIONS.items():
         for amount in strengths:
@@ -748,7 +753,7 @@ def parse_options():
         help=f"change the second folder's pictures; all for a table, or {distortions}")  # fmt: skip
     add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
-    add("--batch", type=number(int, 1), default=50, help="pictures a pass of the network")
+    add("--batch", type=number(int, 1), default=50, help="pictures per pass of the network")
     add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by some tenths of a percent")
     parser.add_seed_and_device()
     options = parser.parse_args()
@@ -769,24 +774,30 @@ def parse_options():
 def main():
     options = parse_options()
     real, fake = options.real, options.fake
-    folders = [path for path in ([real] if options.save_stats else [real, fake]) if not is_npz(path)]
-    for folder in folders:
-        list_images(folder)  # a wrong name is told before 91 MB are fetched
+    sides = [real] if options.save_stats else [real, fake]
+    folders = [path for path in sides if not is_npz(path)]
+    # What is wrong with names and files is told before 91 MB are fetched and the network is at work.
+    pictures = {folder: list_images(folder) for folder in folders}
+    given = {path: read_statistics(path) for path in sides if is_npz(path)}
+    breeds = breeds_of(pictures[real]) if options.breeds else None
+    kinds = {path: str(side["weights"]) for path, side in given.items() if "weights" in side}
+    untrained = options.weights == "random" if folders else any(kind.startswith("random") for kind in kinds.values())
+    for path in given.keys() - kinds.keys() if untrained else ():
+        kinds[path] = "trained ones, probably"  # pytorch-fid's files don't tell
+    if folders:
+        for path, kind in kinds.items():
+            if kind.startswith("random") != untrained:
+                raise UserError(f"{path} was made with weights {kind}: use the same --weights for all")
+
     options.device = join_processes(options.device)
     if rank_and_world()[0] > 0:
         sys.stdout = open(os.devnull, "w")  # one process speaks  # noqa: SIM115
     inception = load_inception(options.weights, options.device, options.precision) if folders else None
-    if inception and inception.weights.startswith("random"):
+    if inception and untrained:
         print("Inception has random weights: the distances below are not FID")
     elif inception and not inception.weights.startswith(SHA256):
         warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
-
-    given = {path: read_statistics(path) for path in (real, fake) if is_npz(path) and not options.save_stats}
-    weights = {str(side["weights"]) for side in given.values() if "weights" in side}
-    weights |= {inception.weights} if inception else set()
-    if any("weights" not in side for side in given.values()) and all(name.startswith("random") for name in weights):
-        weights.add("unknown, probably trained")  # pytorch-fid's files don't tell
-    name = distance_name(weights)
+    name = distance_name(kinds | dict.fromkeys(folders, inception and inception.weights))
 
     def statistics_of(path, distortion=None, keep=None):
         if path in given:
@@ -802,13 +813,12 @@ def main():
         distortion_table(real, fake, statistics_of, name)
     else:
         kept = ([], []) if options.breeds else (None, None)
-        sides = statistics_of(real, keep=kept[0]), statistics_of(fake, options.distort, kept[1])
+        a, b = statistics_of(real, keep=kept[0]), statistics_of(fake, options.distort, kept[1])
         if options.breeds:
-            features = (gather(batches, side["count"]) for batches, side in zip(kept, sides, strict=True))
-            print_breeds(*features, list_images(real), name == UNTRAINED)
-        for path, side in zip((real, fake), sides, strict=True):
-            describe(path, side)
-        print(f"{name}: {distance(*sides):.4f}")
+            print_breeds(gather(kept[0], a["count"]), gather(kept[1], b["count"]), breeds, untrained)
+        changed = f"{fake} changed by {distortion_text(*options.distort)}" if options.distort else fake
+        print_counts([(real, a), (changed, b)])
+        print(f"{name}: {distance(a, b):.4f}")
 
 
 if __name__ == "__main__":

@@ -192,3 +192,29 @@ def test_attention_of_a_generator_without_any_is_refused(tmp_path):
     assert result.returncode == 2
     assert result.stderr == "sample.py: this generator was trained without attention: there is nothing to show\n"
     assert not list(out.glob("*.png"))
+
+
+# The small generator ------------------------------------------------------------------------------------------
+
+
+def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, tmp_path, generator):
+    small = tmp_path / "small.pt"
+    sample.export(sample.find_snapshot(run_folder), small)
+    assert small.stat().st_size < 0.5 * sample.find_snapshot(run_folder).stat().st_size
+    z = sample.latents(0, 64, generator.z_dim)
+    pictures, exported = generate(generator, z).int(), generate(sample.load_generator(small)[0], z).int()
+    assert pictures.float().std() > 1 and (pictures - exported).abs().float().mean() < 0.5  # grey levels
+
+
+def test_without_a_run_the_small_generator_that_comes_along_is_shown(tmp_path):
+    assert sample.PRETRAINED.stat().st_size < 4e6
+    for option, name in (((), "grid"), (("--attention",), "attention"), (("--interpolate",), "interpolation")):
+        done = subprocess.run(
+            [sys.executable, ROOT / "sample.py", *option, "--device", "cpu"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        (path,) = tmp_path.glob(f"{name}-*.png")
+        assert np.asarray(Image.open(path)).std() > 20

@@ -1,6 +1,6 @@
 """Pictures from a trained generator.
 
-    python sample.py                                        dogs of the small generator that comes along -> dogs.png
+    python sample.py                                        dogs of the small generator that comes along
     python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
     python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
     python sample.py runs/full --attention                  where points of a dog look (figure 2)

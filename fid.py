@@ -247,7 +247,7 @@ def fetch_weights():
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        print(f"fetching {URL} (91 MB)", file=sys.stderr)
+        print(f"fetching {URL} (91 MB)", flush=True)
         try:
             torch.hub.download_url_to_file(URL, path, hash_prefix=SHA256)
         except (OSError, RuntimeError) as error:  # no network; another file

@@ -45,6 +45,8 @@ def find_snapshot(place, step=None):
 def load_generator(path, device="cpu", raw=False):
     """A snapshot file -> (Generator in evaluation mode, step).  Raises UserError if it doesn't hold one."""
     snapshot = read_checkpoint(path)
+    if raw and "generator" not in snapshot:
+        raise UserError(f"{path} holds no trained weights but their moving average: leave --raw out")
     try:
         options, size = snapshot["config"]["options"], snapshot["config"]["size"]
         at = () if options["no_gen_attn"] else options["attn_at"]

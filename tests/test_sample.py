@@ -201,6 +201,8 @@ def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, 
     small = tmp_path / "small.pt"
     sample.export(sample.find_snapshot(run_folder), small)
     assert small.stat().st_size < 0.5 * sample.find_snapshot(run_folder).stat().st_size
+    with pytest.raises(data.UserError, match=r"small.pt holds no trained weights .* leave --raw out"):
+        sample.load_generator(small, raw=True)
     z = sample.latents(0, 64, generator.z_dim)
     pictures, exported = generate(generator, z).int(), generate(sample.load_generator(small)[0], z).int()
     assert pictures.float().std() > 1 and (pictures - exported).abs().float().mean() < 0.5  # grey levels

@@ -585,8 +585,8 @@ def folder_statistics(folder, inception, batch=50, cache=True, distortion=None, 
         try:
             write_statistics(cache_file, result | {"key": key})
             print(f"statistics kept in {cache_file} (34 MB)")
-        except OSError as error:
-            print(f"{cache_file}: statistics not kept ({error})", file=sys.stderr)
+        except UserError as error:
+            warn(error)  # the distance is what was asked for
     return result
 
 
@@ -606,9 +606,15 @@ def read_cache(path, key):
 
 
 def write_statistics(path, statistics):
-    """An .npz as pytorch-fid reads it: mu (2048) and sigma (2048, 2048); and the count, and whose weights."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **statistics)
+    """An .npz as pytorch-fid reads it: mu (2048) and sigma (2048, 2048); and the count, and whose weights.
+
+    Raises UserError if it can't be written.
+    """
+    try:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **statistics)
+    except OSError as error:
+        raise UserError(f"{path}: statistics can't be written ({error.strerror})") from None
 
 
 def read_statistics(path, width=2048):

@@ -3,6 +3,7 @@
 golden/ holds what pytorch-fid computed under made-up weights; its README tells how, and which tolerance to expect.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -472,6 +473,20 @@ def test_no_cache_and_distortions_leave_no_file(tmp_path, command):
     before = (tmp_path / "b.fid.npz").read_bytes()
     command(a, b, "--distort", "blur")
     assert (tmp_path / "b.fid.npz").read_bytes() == before
+
+
+def test_a_full_disk_is_named_and_costs_the_kept_statistics_but_not_the_distance(tmp_path, command, monkeypatch):
+    def savez(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", savez)
+    a, b = write(tmp_path / "a", random_pictures(0, 4)), write(tmp_path / "b", random_pictures(1, 4))
+    status, out, err = command(a, b)
+    assert status == 0 and distance_of(out) > 0 and "a.fid.npz: statistics can't be written (No space left" in err
+    status, _, err = command("--save-stats", a, tmp_path / "a.npz", "--no-cache")
+    assert status == 2 and "a.npz: statistics can't be written (No space left" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 # Files of statistics ------------------------------------------------------------------------------------------

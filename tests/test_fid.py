@@ -323,10 +323,11 @@ def test_few_pictures_of_many_features_against_singular_values_of_the_features(c
 
 
 def test_the_distance_is_never_negative():
-    a = random_covariance(0, rank=10)
-    for seed in range(20):
-        nudge = 1e-15 * np.random.default_rng(seed).standard_normal(30)
-        assert 0 <= fid.frechet_distance(nudge, a + np.outer(nudge, nudge), np.zeros(30), a) < 1e-12
+    for seed in range(20):  # nearly the same, so that rounding decides about the sign
+        a = random_covariance(seed)
+        nudged = a.copy()
+        nudged[0, 0] *= 1 + 1e-15
+        assert 0 <= fid.frechet_distance(np.zeros(30), a, np.zeros(30), nudged) < 1e-12
 
 
 # End to end ---------------------------------------------------------------------------------------------------
@@ -463,6 +464,9 @@ def test_cached_statistics_are_used_and_never_stale(tmp_path, monkeypatch):
     assert (looks(), looks()) == (4, 0)
     monkeypatch.setattr(fid.PIL, "__version__", "1.0")  # another decoder
     assert (looks(), looks()) == (4, 0)
+    (tmp_path / "data.py").write_text("# reads pictures otherwise")
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "data.py"))
+    assert (looks(), looks()) == (4, 0)
 
 
 def test_no_cache_and_distortions_leave_no_file(tmp_path, command):
@@ -513,6 +517,7 @@ def test_statistics_of_different_networks_are_not_compared(tmp_path, command):
     for pair in ((tmp_path / "trained.npz", tmp_path / "random.npz"), (a, tmp_path / "random.npz")):
         status, out, err = command(*pair)
         assert status == 2 and "random" in err and "FID:" not in out
+    assert "random.npz was made with weights random: use the same" in command(a, tmp_path / "random.npz")[2]
     status, _, err = command(tmp_path / "trained.npz", a, "--precision", "bf16")
     assert status == 2 and "bf16" in err
     mu, sigma = np.zeros(2048), np.eye(2048)

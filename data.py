@@ -3,6 +3,7 @@
     python data.py                    fetch 20,580 photos (815 MB) and crop every dog -> datasets/dogs64/
     python data.py --source DIR       the same from a copy that you have (Images/ and Annotation/ in DIR)
     python data.py --toy 2048         drawn dogs instead, nothing to fetch -> datasets/toy64/
+    python data.py --split            the dogs of every fifth photo apart -> datasets/dogs64-train/, dogs64-test/
 
 Each annotated dog becomes one 64x64 PNG, <breed's wnid>_<photo>_<box>.png, in one flat folder.  Running it
 again does only what is missing; crops.json beside the pictures tells what was skipped and why.
@@ -386,14 +387,15 @@ def crop_missing(photo, annotations, out, size, square):
     return len(crops) - crops.count(None), len(boxes) - len(todo), skipped
 
 
-def crop_dogs(source, out, size=64, square=False):
+def crop_dogs(source, out, size=64, square=False, part="all"):
     """Crop every annotated dog under `source` to a PNG in `out`; what is there already stays.
 
+    `part`: "all" photos, "test" for every fifth, sorted by breed and name, or "train" for the others.
     Returns (crops made, crops found there, {name: why it was skipped}), also written to out/crops.json.
     Raises UserError when `source` holds no dogs, or `out` holds crops made in another way.
     """
     photos, annotations = find_dogs(source)
-    made_of = {"source": str(source.resolve()), "size": size, "square": square}
+    made_of = {"source": str(source.resolve()), "size": size, "square": square, "part": part}
     note = out / "crops.json"
     if note.exists():
         try:
@@ -409,8 +411,10 @@ def crop_dogs(source, out, size=64, square=False):
         left_over.unlink()
 
     files = sorted(path for path in photos.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+    if part != "all":
+        files = [path for index, path in enumerate(files) if (index % 5 == 4) == (part == "test")]
     if not files:
-        raise UserError(f"{photos}: no photos in its folders")
+        raise UserError(f"{photos}: no photos in its folders" + f" for the part {part!r}" * (part != "all"))
     crop = partial(crop_missing, annotations=annotations, out=out, size=size, square=square)
     made, found, skipped, progress = 0, 0, {}, Progress()
     # Decoding, resizing and compressing happen in C, outside of Python's lock: threads keep all cores busy.
@@ -485,6 +489,7 @@ def main():
     parser.add_argument("--seed", type=number(int, 0), default=0, help="which toy dogs are drawn")
     parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
     parser.add_argument("--square", action="store_true", help="grow each box to a square first: no stretched dogs")
+    parser.add_argument("--split", action="store_true", help="keep the dogs of every fifth photo apart, for testing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: datasets/dogs64, toy64, dogs64-square, ...")
     args = parser.parse_args()
     if args.source and args.toy:
@@ -499,13 +504,15 @@ def main():
             fetch(source)
     kind += f"{args.size}{'-square' if args.square else ''}{f'-seed{args.seed}' if args.seed else ''}"
     out = args.out or Path("datasets") / kind
-    made, found, skipped = crop_dogs(source, out, args.size, args.square)
-    for name, reason in list(skipped.items())[:20]:
-        print(f"skipped {name}: {reason}")
-    if len(skipped) > 20:
-        print(f"... and {len(skipped) - 20:,} more, named in {out / 'crops.json'}")
-    print(f"{out}: {made:,} dogs cropped, {found:,} there before, {len(skipped):,} skipped", end="")
-    print("".join(f"; {count:,} x {reason}" for reason, count in Counter(skipped.values()).most_common(3)))
+    for part in ("train", "test") if args.split else ("all",):
+        folder = out.with_name(f"{out.name}-{part}") if args.split else out
+        made, found, skipped = crop_dogs(source, folder, args.size, args.square, part)
+        for name, reason in list(skipped.items())[:20]:
+            print(f"skipped {name}: {reason}")
+        if len(skipped) > 20:
+            print(f"... and {len(skipped) - 20:,} more, named in {folder / 'crops.json'}")
+        print(f"{folder}: {made:,} dogs cropped, {found:,} there before, {len(skipped):,} skipped", end="")
+        print("".join(f"; {count:,} x {reason}" for reason, count in Counter(skipped.values()).most_common(3)))
 
 
 if __name__ == "__main__":

@@ -256,9 +256,10 @@ def test_a_run_killed_while_it_writes_leaves_no_half_written_crop(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["crops.json", "n01_1_0.png"]
 
 
-@pytest.mark.parametrize("change", ["size", "square", "source", "broken"])
+@pytest.mark.parametrize("change", ["size", "square", "part", "source", "broken"])
 def test_a_folder_of_crops_made_otherwise_is_refused_in_one_short_line_and_left_alone(tmp_path, change):
-    out, options, source = tmp_path / "out", {"size": {"size": 32}, "square": {"square": True}}, tmp_path / "one"
+    out, source = tmp_path / "out", tmp_path / "one"
+    options = {"size": {"size": 32}, "square": {"square": True}, "part": {"part": "train"}}
     for folder in ("one", "two"):
         _, annotation = make_dog(tmp_path / folder, "n01_1", noise())
         annotation.unlink()
@@ -270,6 +271,17 @@ def test_a_folder_of_crops_made_otherwise_is_refused_in_one_short_line_and_left_
         data.crop_dogs(tmp_path / "two" if change == "source" else source, out, **options.get(change, {}))
     assert (out / "crops.json").read_bytes() == before
     assert str(out) in str(error.value) and "n01_1" not in str(error.value)  # there may be thousands of skipped photos
+
+
+def test_split_keeps_all_dogs_of_every_fifth_photo_apart(tmp_path, monkeypatch):
+    for number in range(10, 21):
+        make_dog(tmp_path, f"n01_{number}", noise(), [BOX, (0, 0, 9, 9)])
+    monkeypatch.setattr(sys, "argv", ["data.py", "--source", str(tmp_path), "--out", str(tmp_path / "o"), "--split"])
+    data.main()
+    photos = {name: [crop.rsplit("_", 1)[0] for crop in crops(tmp_path / name)] for name in ("o-train", "o-test")}
+    assert photos["o-test"] == ["n01_14", "n01_14", "n01_19", "n01_19"]
+    assert len(photos["o-train"]) == 18 and not set(photos["o-train"]) & set(photos["o-test"])
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("layout", ["Images Annotation", "images/Images annotations/Annotation"])

@@ -94,6 +94,14 @@ def noise_of_step(seed, step, batch, z_dim):
     return z[0], z[1], torch.rand(batch, generator=generator) < 0.5
 
 
+def shifts_of_step(seed, step, batch, reach):
+    """How far pictures are moved before D sees them: (3, batch, 2) whole pixels right and down, up to +-`reach`.
+
+    One for each photo and each fake in D's turn, and for each fake in G's.
+    """
+    return torch.randint(-reach, reach + 1, (3, batch, 2), generator=random_generator(seed, 3, step))
+
+
 def sample_noise(seed, count, z_dim):
     """The fixed z of all sample sheets, (count, z_dim)."""
     return torch.randn(count, z_dim, generator=random_generator(seed, 2))
@@ -119,10 +127,23 @@ def make_networks(size, options):
     return generator, discriminator, *optimizers
 
 
-def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, precision):
+def shift(x, pixels):
+    """Each picture of x (B, 3, H, W) moved by its own whole `pixels` (B, 2) to the right and down; grey comes in.
+
+    D sees photos and fakes moved in the same way, so that it can't learn few photos by heart, and G, which gets its
+    gradient through this, has no reason to move its own (Zhao et al. 2020).
+    """
+    move = torch.eye(2, 3, device=x.device).repeat(len(x), 1, 1)
+    move[:, :, 2] = -2 * pixels / x.new_tensor([x.size(3), x.size(2)], dtype=torch.float32)  # the picture is 2 wide
+    grid = F.affine_grid(move, x.shape, align_corners=False)
+    return F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)
+
+
+def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, shifts, precision):
     """First D descends its loss on photos and fakes, then G on new fakes (section 2.1).
 
-    real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); precision: torch.float32 or torch.bfloat16.
+    real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); shifts: (3, B, 2), see shifts_of_step;
+    precision: torch.float32 or torch.bfloat16.
     Returns a tensor of four on the device: the losses of D and G, and the mean D(x) and D(G(z)).
     """
     autocast = torch.autocast(real.device.type, dtype=precision, enabled=precision != torch.float32)
@@ -130,7 +151,8 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
         with torch.no_grad():  # D's turn: G gets no gradient, so nothing of its pass need be kept
             fake = generator(z_d)
         # One pass for both: D has no batch norm, so each logit is the same as in a pass of its own.
-        logits = discriminator(torch.cat([real, fake.to(real.dtype)])).float()
+        pictures = shift(torch.cat([real, fake.to(real.dtype)]), shifts[:2].flatten(0, 1))
+        logits = discriminator(pictures).float()
     real_logits, fake_logits = logits.chunk(2)
     d_loss = discriminator_loss(real_logits, fake_logits)
     optimizer_d.zero_grad()
@@ -139,7 +161,7 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
 
     discriminator.requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
     with autocast:
-        logits = discriminator(generator(z_g)).float()
+        logits = discriminator(shift(generator(z_g), shifts[2])).float()
     g_loss = generator_loss(logits)
     optimizer_g.zero_grad()
     g_loss.backward()
@@ -288,7 +310,8 @@ def train(options):
             z_d, z_g, mirror = (t.to(device) for t in noise_of_step(options.seed, step, batch, options.z_dim))
             real = pictures[photos_of_step(options.seed, step, batch, count).to(device)]
             real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
-            pending.append(train_step(*networks, real, z_d, z_g, precision))
+            shifts = shifts_of_step(options.seed, step, batch, round(options.shift * size)).to(device)
+            pending.append(train_step(*networks, real, z_d, z_g, shifts, precision))
             update_average(average, generator, step, options.ema)
             step += 1
 
@@ -364,6 +387,8 @@ def parse_options(arguments=None):
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
     add("--width", type=number(int, 1), default=64, help="channels c of the widest maps, 8c of the narrowest at 64x64")
     add("--logit-gain", type=number(float, 0), default=5.0, help="D's logits are multiplied by this; 1: plain SAGAN")
+    add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
+        help="D sees pictures moved at random by up to this share of their side; 0: plain SAGAN")  # fmt: skip
     add("--z-dim", type=number(int, 1), default=128, help="how many normals make a picture")
     add("--lr-g", type=number(float, 0), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
     add("--lr-d", type=number(float, 0), default=4e-4, help="learning rate of D")

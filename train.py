@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+import fid
 from data import (
     Parser,
     Progress,
@@ -45,7 +46,8 @@ from model import Discriminator, Generator, generate, refresh_batch_norm, to_flo
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the steps that section 4 looks at
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
-FREE = {"steps", "data", "device", "out", "resume", "compile", "log_every", "sample_every", "save_every"}
+FREE = {"steps", "data", "device", "out", "resume", "compile"}
+FREE |= {"log_every", "sample_every", "save_every", "fid_every"}
 
 
 # The losses (section 2.1) -------------------------------------------------------------------------------------
@@ -204,6 +206,23 @@ def variant(options):
     return {(1, 1): "full", (0, 1): "no-gen-attn", (1, 0): "no-disc-attn", (0, 0): "no-attn"}[gen, disc]
 
 
+def distance_meter(options):
+    """A function from a generator to the FID of its pictures to the photos, always from the same z.
+
+    The photos' statistics are kept beside their folder, for all runs.  With untrained weights it's no FID.
+    """
+    inception = fid.load_inception(options.weights, options.device)
+    real = fid.folder_statistics(options.data, inception)
+    z = torch.randn(options.fid_samples, options.z_dim, generator=random_generator(options.seed, 4))
+
+    def measure(generator):
+        batches = (inception(generate(generator, part).float() / 255) for part in z.split(50))
+        with torch.no_grad():
+            return fid.distance(real, fid.collect(batches, inception))
+
+    return measure
+
+
 @contextmanager
 def catching_signals():
     """Inside the block Ctrl-C and SIGTERM only fill the list it's given, for the loop to see.  Twice: out at once."""
@@ -270,11 +289,14 @@ def train(options):
             raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
+    measure = distance_meter(options) if options.fid_every else None
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config | {"versions": versions})
     if options.compile:
         generator.compile()
         discriminator.compile()
+
+    z_refresh = sample_noise(options.seed, 1024, options.z_dim).to(device)
 
     def save():
         if not all(p.isfinite().all() for network in networks[:2] for p in network.parameters()):
@@ -290,9 +312,8 @@ def train(options):
         """The sheet of samples and the snapshot of this step."""
         for folder in ("samples", "snapshots"):
             (out / folder).mkdir(exist_ok=True)
-        z = sample_noise(options.seed, 1024, options.z_dim).to(device)
-        refresh_batch_norm(average, z)
-        sheet = tile(generate(average, z[:64]))
+        refresh_batch_norm(average, z_refresh)
+        sheet = tile(generate(average, z_refresh[:64]))
         with replacing(out / "samples" / f"{step:06d}.png") as temporary:
             sheet.save(temporary, "PNG")
         weights = {"generator": generator.state_dict(), "average": average.state_dict()}
@@ -316,7 +337,8 @@ def train(options):
             step += 1
 
             now = time.monotonic()
-            row_due = step % options.log_every == 0 or step == options.steps
+            fid_due = measure and (step % options.fid_every == 0 or step == options.steps)
+            row_due = step % options.log_every == 0 or step == options.steps or fid_due
             show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
             save_due = now - last_save > 60 if options.save_every is None else step % options.save_every == 0
             save_due = save_due or step == options.steps
@@ -325,7 +347,14 @@ def train(options):
             if row_due:
                 rate = (step - last_row_step) * batch / (now - last_row)
                 row = [f"{mean:.5f}" for mean in torch.stack(pending).mean(dim=0).tolist()]
-                row += [gammas(generator), gammas(discriminator), f"{rate:.1f}", ""]
+                distance, note = "", ""
+                if fid_due:
+                    refresh_batch_norm(average, z_refresh)
+                    distance = f"{measure(average):.4f}"
+                    spent = time.monotonic() - now
+                    note = f"{fid.distance_name({'': str(options.weights)})} {distance} ({spent:.0f} s)  "
+                    now, start = now + spent, start + spent  # no part of the training's speed
+                row += [gammas(generator), gammas(discriminator), f"{rate:.1f}", distance]
                 log.write(f"{step},{','.join(row)}\n")
                 log.flush()
                 pending, last_row, last_row_step = [], now, step
@@ -333,8 +362,8 @@ def train(options):
                 left = datetime.timedelta(seconds=round((options.steps - step) / speed))
                 progress(
                     f"step {step:,} of {options.steps:,}  d_loss {row[0]:.6}  g_loss {row[1]:.6}  "
-                    f"{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left",
-                    last=step == options.steps,
+                    f"{note}{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left",
+                    last=step == options.steps or fid_due,
                 )
             if show_due:
                 show()
@@ -398,6 +427,9 @@ def parse_options(arguments=None):
     add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over as many")
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
     add("--save-every", type=number(int, 1), metavar="STEPS", help="checkpoints; default: once a minute")
+    add("--fid-every", type=number(int, 1), metavar="STEPS", help="measure FID to the photos, into log.csv")
+    add("--fid-samples", type=number(int, 2), default=5000, metavar="N", help="on so many samples, always the same z")
+    add("--weights", metavar="FILE", help="Inception's, see fid.py; random: an untrained network, no FID")
     parser.add_seed_and_device()
     options = parser.parse_args(arguments)
     if options.resume:

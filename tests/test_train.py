@@ -17,7 +17,10 @@ from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import data
+import fid
+import sample
 import train
+from model import generate
 
 ROOT = Path(train.__file__).resolve().parent
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
@@ -138,6 +141,36 @@ def test_noise_depends_on_seed_and_step_alone():
     draws = [*first[:2], train.noise_of_step(3, 8, 4, 5)[0], train.noise_of_step(4, 7, 4, 5)[0]]
     assert len(torch.stack(draws).unique(dim=0)) == 4
     assert [tuple(t.shape) for t in first] == [(4, 5), (4, 5), (4,)]
+
+
+# FID in a run
+
+
+def test_fid_in_a_run_is_that_of_its_snapshots_and_changes_nothing_else(photos, ten_steps, tmp_path, capsys):
+    fid_options = ["--fid-every=4", "--fid-samples=12", "--weights=random", "--sample-every=4"]
+    out = run(photos, tmp_path / "run", 10, *fid_options)
+    lines = capsys.readouterr().out
+    one, other = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (ten_steps, out))
+    for name in ("generator", "discriminator", "average", "optimizer_g", "optimizer_d"):
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
+    with open(out / "log.csv", newline="") as file:
+        distances = {int(row["step"]): row["fid"] for row in csv.DictReader(file)}
+    assert list(distances) == [4, 5, 8, 10] and distances[5] == ""
+
+    inception, z = fid.load_inception("random"), torch.randn(12, 8, generator=train.random_generator(0, 4))
+    real = fid.collect([inception(data.read_folder(photos).float() / 255)], inception)
+    for step in (4, 8, 10):
+        generator = sample.load_generator(out / f"snapshots/{step:06d}.pt")[0]
+        fake = fid.collect([inception(generate(generator, z).float() / 255)], inception)
+        assert float(distances[step]) == pytest.approx(fid.distance(real, fake), rel=1e-3)
+        assert f"untrained-Inception distance (not FID) {distances[step]}" in lines
+    assert len(set(distances.values())) == 4
+
+
+def test_a_run_whose_weights_for_fid_are_missing_leaves_nothing(photos, tmp_path):
+    with pytest.raises(data.UserError, match="nowhere"):
+        run(photos, tmp_path / "run", 10, "--fid-every=5", "--weights=nowhere.pt")
+    assert not (tmp_path / "run").exists()
 
 
 # One step

@@ -1,27 +1,50 @@
-"""The course of one or more runs as one HTML page.
+"""Section 4 as one HTML page: runs side by side, in pictures, curves and figures.
 
     python report.py runs/*           -> report.html, and curves.svg in each run folder
 
-For each run: the losses, what D thinks of photos and fakes, gamma of the attention layers, and the sample sheets.
-The page holds everything, so it can be sent as one file.  Runs may be unfinished.
+Runs of one variant that differ in nothing but their seeds are drawn as their mean and range.  Runs may be unfinished.
+The page holds everything and needs no network, so it can be sent as one file.
 """
 
 import base64
 import csv
 import html
+import io
+import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
+from PIL import Image
+
+import fid
 from data import Parser, UserError, replacing, run
+from sample import attention_maps, attention_sheet, latents, load_generator
+from train import MILESTONES, read_config, variant
 
-# What each panel shows: title, then (column of log.csv, its name).  Solid and dashed, blue and orange: the lines
-# can be told apart in black and white and by colour-blind readers.
-PANELS = [
-    ("loss (nats)", [("d_loss", "discriminator"), ("g_loss", "generator")]),
-    ("mean of sigmoid D", [("d_real", "on photos, D(x)"), ("d_fake", "on fakes, D(G(z))")]),
-    ("gamma of the attention", [("gamma_g", "generator"), ("gamma_d", "discriminator")]),
-]
-STYLES = ['stroke="#0072b2"', 'stroke="#d55e00" stroke-dasharray="7 3"']
-WIDTH, HEIGHT, LEFT, GAP = 720, 150, 60, 46  # of a panel, its margin, and what is between two, in pixels
+VARIANTS = ["full", "no-attn", "no-gen-attn", "no-disc-attn"]
+WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pixels
+POINTS = 60  # a curve has at most so many: means over equal parts of the run
+FAR = 16  # pixels: a quarter of the picture
+# Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
+DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "4 2"]
+STYLE = """
+svg{font:12px sans-serif;fill:#222;max-width:100%;height:auto}
+.axis,.grid{stroke:#888;fill:none}.grid{stroke-opacity:.3}.stop{stroke:#888;stroke-dasharray:3 3}
+.s0{--c:#0072b2}.s1{--c:#d55e00}.s2{--c:#009e73}.s3{--c:#cc79a7}.s4{--c:#999999}.s5{--c:#b8860b}
+polyline{fill:none;stroke:var(--c);stroke-width:1.8}circle{fill:var(--c);fill-opacity:.25}circle:hover{fill-opacity:1}
+polygon{fill:var(--c);fill-opacity:.18}
+@media(prefers-color-scheme:dark){svg{fill:#ddd}.s0{--c:#56b4e9}.s1{--c:#ff8c42}}
+"""
+PAGE_STYLE = """
+body{font-family:sans-serif;line-height:1.45;max-width:72em;margin:auto;padding:1em;color-scheme:light dark}
+img{max-width:100%;height:auto}.scroll{overflow-x:auto}table{border-collapse:collapse}
+h1,h2,h3,p{overflow-wrap:anywhere}td,th{padding:.3em .6em;text-align:left;vertical-align:top}tr+tr{border-top:1px solid #8884}
+"""
+
+
+# Reading a run ------------------------------------------------------------------------------------------------
 
 
 def read_log(folder):
@@ -36,77 +59,359 @@ def read_log(folder):
     return rows
 
 
-def smooth(values, reach):
-    """Means over 2 * reach + 1 neighbours, fewer at the ends: single steps of a GAN jump about."""
-    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
-    return [sum(window) / len(window) for window in windows]
-
-
-def line(rows, column, layer):
-    """The points (step, value) of a column's layer-th number; [] where nothing was measured."""
-    points = [(int(row["step"]), row[column].split()) for row in rows]
-    points = [(step, float(values[layer])) for step, values in points if len(values) > layer]
-    means = smooth([value for _, value in points], len(points) // 100)
-    return [(step, mean) for (step, _), mean in zip(points, means, strict=True)]
-
-
-def draw_curves(rows):
-    """A run's log -> an SVG picture with the three panels above one another."""
-    last = max(int(row["step"]) for row in rows)
-    parts, top = [], 30
-    for title, columns in PANELS:
-        lines = [(name, style, line(rows, column, layer))
-                 for (column, name), style in zip(columns, STYLES, strict=True) for layer in range(5)]  # fmt: skip
-        lines = [(name, style, points) for name, style, points in lines if points]
-        values = [value for _, _, points in lines for _, value in points]
-        if not values:
-            continue
-        low, high = min(0, *values), max(values)
-        high += (high == low) * 1e-9
-        parts.append(f'<text x="{LEFT}" y="{top - 10}" font-weight="bold">{title}</text>')
-        for value in (low, 0 if low < 0 < high else (low + high) / 2, high):
-            y = top + HEIGHT * (high - value) / (high - low)
-            parts.append(f'<path d="M{LEFT} {y:.1f}H{LEFT + WIDTH}" stroke="#ccc"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>')
-        for name, style, points in lines:
-            path = " ".join(
-                f"{LEFT + WIDTH * step / last:.1f},{top + HEIGHT * (high - value) / (high - low):.1f}"
-                for step, value in points
-            )
-            parts.append(
-                f'<polyline points="{path}" fill="none" stroke-width="1.6" {style}><title>{name}</title></polyline>'
-            )
-        for number, (_, name) in enumerate(columns):
-            x = LEFT + 220 + 200 * number
-            parts.append(f'<path d="M{x} {top - 14}h30" stroke-width="2" {STYLES[number]}/>')
-            parts.append(f'<text x="{x + 36}" y="{top - 10}">{name}</text>')
-        top += HEIGHT + GAP
-    for quarter in range(5):
-        x = LEFT + WIDTH * quarter / 4
-        parts.append(f'<text x="{x}" y="{top - GAP + 20}" text-anchor="middle">{last * quarter // 4:,}</text>')
-    parts.append(f'<text x="{LEFT + WIDTH / 2}" y="{top - GAP + 38}" text-anchor="middle">steps</text>')
-    size, font = f"0 0 {LEFT + WIDTH + 30} {top}", 'font-family="sans-serif" font-size="12" fill="#222"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" {font}>'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+def read_run(folder):
+    """A run folder as one object: name, variant, seed, steps, options, and `points` by column of the log."""
+    config, rows = read_config(folder), read_log(folder)
+    options = config["options"]
+    columns = ["d_loss", "g_loss", "d_real", "d_fake", "fid", "images_per_s"]
+    points = {column: points_of(rows, column) for column in columns}
+    points |= {f"{column} {n + 1}": points_of(rows, column, n) for column in ("gamma_g", "gamma_d") for n in range(4)}
+    same = {key: value for key, value in options.items() if key not in ("seed", "out", "resume", "steps", "device")}
+    return SimpleNamespace(
+        folder=folder,
+        variant=variant(SimpleNamespace(**options)),
+        seed=options["seed"],
+        steps=int(rows[-1]["step"]),
+        planned=options["steps"],
+        options=options,
+        group=json.dumps(same, sort_keys=True),
+        points={column: values for column, values in points.items() if values},
+        distance=fid.distance_name({"": str(options.get("weights"))}),
     )
 
 
-def describe(folder):
-    """One run as a section of the page; writes its curves.svg too."""
-    curves = draw_curves(read_log(folder))
+def points_of(rows, column, place=0):
+    """[(step, number)] of a column, of its place-th number where it holds several; [] if nothing was measured."""
+    found = [(int(row["step"]), row[column].split()) for row in rows]
+    return [(step, float(numbers[place])) for step, numbers in found if len(numbers) > place]
+
+
+def thin(points, count=POINTS):
+    """At most `count` points, each the mean over an equal part of the run, at the part's last step."""
+    if len(points) <= count:
+        return points
+    part = points[-1][0] / count
+    parts = {}
+    for step, value in points:
+        parts.setdefault(math.ceil(step / part), []).append((step, value))
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts.values()]
+
+
+def over_seeds(runs, column):
+    """[(step, mean, lowest, highest)] of a column over runs, at the steps that all of them have."""
+    curves = [run.points[column] for run in runs if column in run.points]
+    end = min((points[-1][0] for points in curves), default=0)
+    curves = [dict(thin([point for point in points if point[0] <= end])) for points in curves]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    values = {step: [curve[step] for curve in curves] for step in steps}
+    return [(step, sum(values[step]) / len(curves), min(values[step]), max(values[step])) for step in steps]
+
+
+def stops_improving(points, tolerance=0.05, patience=0.2):
+    """The step at which a curve stops improving (section 4.1.5), or None if the run is too short to tell.
+
+    points: [(step, value)], lower is better.  Counted from the highest point of the run's first half on: before
+    that, the networks are only finding their balance.  It's the first step after which the curve never again falls by more than
+    `tolerance` of its whole range; told only if at least a share `patience` of the run follows, since the last
+    steps of any run are followed by no improvement.  Curves are thinned to means first, or single steps decide.
+    """
+    points = thin(points)
+    values = [value for _, value in points]
+    early = values[: (len(values) + 1) // 2]
+    begin = early.index(max(early)) if early else 0
+    margin = tolerance * (max(values) - min(values)) if values else 0
+    for index in range(begin, len(points)):
+        step = points[index][0]
+        if step > (1 - patience) * points[-1][0]:
+            break
+        if min(values[index:]) >= values[index] - margin:
+            return step
+    return None
+
+
+# Curves -------------------------------------------------------------------------------------------------------
+
+
+def ticks(low, high, count=5):
+    """Round numbers between low and high, about `count` of them."""
+    rough = (high - low) / count
+    base = 10 ** math.floor(math.log10(rough))
+    step = next(base * m for m in (1, 2, 5, 10) if base * m >= rough)
+    return [step * n for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def draw(title, curves, stops=(), zero=False):
+    """One panel as SVG.  curves: [(name, [(step, value, lowest, highest)])]; stops: steps to mark, [(step, name)].
+
+    Without a step to show it's the empty string.
+    """
+    curves = [(number, name, points) for number, (name, points) in enumerate(curves) if points]
+    if not curves:
+        return ""
+    last = max(point[0] for _, _, points in curves for point in points)
+    values = [value for _, _, points in curves for point in points for value in point[1:]] + [0] * zero
+    low, high = min(values), max(values)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    rows = -(-len(curves) // 3)
+    top = TOP + 18 * rows
+
+    def x(step):
+        return f"{LEFT + WIDTH * step / last:.1f}"
+
+    def y(value):
+        return f"{top + HEIGHT * (high - value) / (high - low):.1f}"
+
+    parts = [f'<text x="{LEFT}" y="18" font-weight="bold">{html.escape(title)}</text>']
+    for value in ticks(low, high):
+        parts.append(f'<path class="grid" d="M{LEFT} {y(value)}h{WIDTH}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{float(y(value)) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+    for step in ticks(0, last):
+        parts.append(f'<text x="{x(step)}" y="{top + HEIGHT + 18}" text-anchor="middle">{step:,.0f}</text>')
+    parts.append(f'<path class="axis" d="M{LEFT} {top}v{HEIGHT}h{WIDTH}"/>')
+    parts.append(f'<text x="{LEFT + WIDTH / 2}" y="{top + HEIGHT + 36}" text-anchor="middle">steps</text>')
+    for place, (number, name, points) in enumerate(curves):
+        style = f'class="s{number % 6}"'
+        dash = f'stroke-dasharray="{DASHES[number % 6]}"'
+        if any(lowest < highest for *_, lowest, highest in points):
+            edge = [(p[0], p[3]) for p in points] + [(p[0], p[2]) for p in reversed(points)]
+            parts.append(f'<polygon {style} points="{" ".join(f"{x(a)},{y(b)}" for a, b in edge)}"/>')
+        path = " ".join(f"{x(point[0])},{y(point[1])}" for point in points)
+        name = html.escape(name)
+        parts.append(f'<polyline {style} {dash} points="{path}"><title>{name}</title></polyline>')
+        for step, value, lowest, highest in points:
+            spread = f" ({lowest:.4g} to {highest:.4g})" if lowest < highest else ""
+            label = f"<title>{name}, step {step:,}: {value:.4g}{spread}</title>"
+            parts.append(f'<circle {style} r="4" cx="{x(step)}" cy="{y(value)}">{label}</circle>')
+        left, baseline = LEFT + 220 * (place % 3), 38 + 18 * (place // 3)
+        parts.append(f'<polyline {style} {dash} points="{left},{baseline - 4} {left + 34},{baseline - 4}"/>')
+        parts.append(f'<text x="{left + 40}" y="{baseline}">{name}</text>')
+    for step, name in stops:
+        parts.append(f'<path class="stop" d="M{x(step)} {top}v{HEIGHT}"/>')
+        parts.append(f'<text x="{float(x(step)) + 4:.1f}" y="{top + 12}">{html.escape(name)}</text>')
+    box = f"0 0 {LEFT + WIDTH + 36} {top + HEIGHT + 44}"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img">{"".join(parts)}</svg>\n'
+
+
+def panels_of(runs):
+    """The curves of runs of one variant: losses, D's answers, gamma, and the distance where it was measured."""
+
+    def panel(title, columns, **more):
+        return draw(title, [(name, over_seeds(runs, column)) for column, name in columns], **more)
+
+    layers = [(f"gamma_{side} {n + 1}", f"{side.upper()}, layer {n + 1}") for side in "gd" for n in range(4)]
+    return [
+        panel("loss (nats)", [("d_loss", "discriminator"), ("g_loss", "generator")], zero=True),
+        panel("mean of sigmoid D", [("d_real", "on photos, D(x)"), ("d_fake", "on fakes, D(G(z))")], zero=True),
+        panel("gamma of each attention layer", layers, zero=True),
+        panel(runs[0].distance, [("fid", runs[0].distance)]),
+    ]
+
+
+def write_curves(folder, panels):
+    """The panels of one run above one another in its curves.svg, for where no page can be shown."""
+    top, parts = 0, []
+    for panel in filter(None, panels):
+        width, height = (float(number) for number in panel.split('viewBox="0 0 ')[1].split('"')[0].split())
+        parts.append(panel.replace("<svg ", f'<svg y="{top}" width="{width}" height="{height}" ', 1))
+        top += height
     with replacing(folder / "curves.svg") as temporary:
-        temporary.write_text(curves)
-    pictures = sorted((folder / "samples").glob("*.png")) + sorted(folder.glob("*.png"))
-    figures = "".join(
-        f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-        f"<figcaption>{html.escape(path.stem)}</figcaption></figure>"
-        for path in pictures
+        temporary.write_text(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {top:.0f}"><style>{STYLE}</style>'
+            f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'.replace(
+                "@media(prefers-color-scheme:dark)",
+                "@media not all",  # it stands on white
+            )
+        )
+
+
+# Pictures -----------------------------------------------------------------------------------------------------
+
+
+def embed(image, alt):
+    """A Pillow image as an <img> that holds its pixels, as JPEG: the page is to be sent."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=85)
+    source = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" width="{image.width}" src="data:image/jpeg;base64,{source}">'
+
+
+def sheet_of(run, step, part=0.5):
+    """The upper left part of a sheet of samples: the same z in all runs of a seed.  '' if there is none."""
+    path = run.folder / f"samples/{step:06d}.png"
+    if not path.exists():
+        return ""
+    with Image.open(path) as image:
+        return embed(image.crop((0, 0, round(image.width * part), round(image.height * part))), f"{run.folder} {step}")
+
+
+def steps_shown(run):
+    """The steps of a run that have a sheet of samples: the milestones of section 4, and the last."""
+    steps = sorted(int(path.stem) for path in (run.folder / "samples").glob("*.png") if path.stem.isdigit())
+    return [step for step in steps if step in MILESTONES or step == steps[-1]]
+
+
+@torch.no_grad()
+def far_share(generator, count=16, far=FAR):
+    """{layer: (share of attention farther than `far` pixels from its query, the same if it fell evenly)}."""
+    pictures, maps = attention_maps(generator, latents(0, count, generator.z_dim)[:count])
+    shares = {}
+    for r, attention in maps.items():  # (N, H*W, M); with pooled keys M is a quarter
+        queries, keys = (grid(math.isqrt(n), pictures.shape[-1]) for n in attention.shape[1:])
+        away = (torch.cdist(queries, keys) > far).float()
+        shares[r] = float((attention * away).sum(dim=-1).mean()), float(away.mean())
+    return shares
+
+
+def grid(side, size):
+    """The middles of side x side places on a picture of `size` pixels -> (side * side, 2)."""
+    middle = (torch.arange(side) + 0.5) * size / side
+    return torch.cartesian_prod(middle, middle)
+
+
+def attention_section(run):
+    """Where the full run's generator looks, from snapshot to snapshot: a table of shares and a few maps."""
+    rows, pictures = [], []
+    for step in steps_shown(run):
+        path = run.folder / f"snapshots/{step:06d}.pt"
+        if path.exists():
+            generator, _ = load_generator(path)
+            for r, (share, even) in far_share(generator).items():
+                rows.append((f"{step:,}", f"{r}x{r}", f"{share:.2f}", f"{even:.2f}"))
+            pictures.append(
+                f"<p>{step:,} steps<br>{embed(attention_sheet(generator, 0, 2, 1), f'maps at {step}')}</p>"
+            )
+    if not rows:
+        return ""
+    head = ("step", "layer", f"share of the attention farther away than {FAR} pixels", "if it fell evenly")
+    note = "Two generated dogs with five points each; then, in each point's colour, where it looks.  The same z."
+    return f"<h2>Where attention looks</h2>{table(head, rows)}<p>{note}</p>{''.join(pictures)}"
+
+
+# The page -----------------------------------------------------------------------------------------------------
+
+
+def table(head, rows):
+    """Cells are text, or HTML where they begin with <."""
+
+    def cells(row, tag):
+        texts = (text if text.startswith("<") else html.escape(text) for text in map(str, row))
+        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
+
+    body = "".join(cells(row, "td") for row in rows)
+    return f'<div class="scroll"><table>{cells(head, "th")}{body}</table></div>'
+
+
+def summary(runs):
+    """A row for each run: how far it came, what it scored, where it stopped improving."""
+    rows = []
+    for one in runs:
+        distances = one.points.get("fid", [])
+        best = min(distances, key=lambda point: point[1], default=None)
+        gammas = [f"{key[6].upper()} {one.points[key][-1][1]:.3f}" for key in one.points if key.startswith("gamma")]
+        rates = sorted(value for _, value in one.points["images_per_s"])
+        rows.append(
+            (
+                one.folder,
+                one.variant,
+                one.seed,
+                f"{one.steps:,}" + (f" of {one.planned:,}" if one.steps < one.planned else ""),
+                f"{distances[-1][1]:.2f}" if distances else "not measured",
+                f"{best[1]:.2f} at {best[0]:,}" if best else "",
+                tell(stops_improving(distances)) if distances else "",
+                tell(stops_improving(one.points["d_loss"])),
+                ", ".join(gammas) or "no attention",
+                f"{rates[len(rates) // 2]:.0f}",
+            )
+        )
+    distance = runs[0].distance
+    head = (
+        "run",
+        "variant",
+        "seed",
+        "steps",
+        f"{distance}, last",
+        "lowest",
+        "stops improving at",
+        "D's loss stops at",
     )
-    config = html.escape((folder / "config.json").read_text())
+    return table((*head, "gamma, last", "images/s, median"), rows)
+
+
+def tell(step):
+    return "too short to tell" if step is None else f"{step:,}"
+
+
+def figure_13(run):
+    """The full run's distance and D's loss one above the other, both points marked, and the samples there."""
+    marks = [(run.points.get("fid", []), "fid", run.distance), (run.points["d_loss"], "d_loss", "D's loss (nats)")]
+    stops = [(stops_improving(points), name) for points, _, name in marks if points]
+    parts = [
+        draw(
+            name,
+            [(name, over_seeds([run], column))],
+            [(step, f"{step:,}") for step in [stops_improving(points)] if step],
+        )
+        for points, column, name in marks
+    ]
+    lines = [f"{name} stops improving: {tell(step)}" for step, name in stops]
+    shown = steps_shown(run)
+    nearest = [min(shown, key=lambda other: abs(other - step)) for step, _ in stops if step and shown]
+    sheets = [f"<p>{step:,} steps<br>{sheet_of(run, step)}</p>" for step in sorted({*nearest, *shown[-1:]})]
+    rule = " ".join(stops_improving.__doc__.split("\n\n")[1].split())
     return (
-        f"<h2>{html.escape(str(folder))}</h2>{curves}<div>{figures}</div>"
-        f"<details><summary>options and versions</summary><pre>{config}</pre></details>"
+        f"<h2>When to stop (section 4.1.5): {html.escape(str(run.folder))}</h2>{''.join(parts)}"
+        f"<p>{html.escape('; '.join(lines))}. {html.escape(rule)}</p>{''.join(sheets)}"
+    )
+
+
+def page(runs):
+    """All sections for runs that read_run gave -> HTML."""
+    names = sorted({run.distance for run in runs if "fid" in run.points})
+    title = "Self-Attention GAN on dogs" + "".join(f": {name}" for name in names if name == fid.UNTRAINED)
+    groups = {}
+    for one in sorted(runs, key=lambda one: (VARIANTS.index(one.variant), one.group, one.seed)):
+        groups.setdefault(one.group, []).append(one)
+    # A variant's name tells a group as long as there is one of it; then the folder does.
+    variants = [members[0].variant for members in groups.values()]
+    named = [
+        (one.variant if variants.count(one.variant) == 1 else str(one.folder))
+        + f" ({len(members)} seeds)" * (len(members) > 1)
+        for members in groups.values()
+        for one in members[:1]
+    ]
+    groups = dict(zip(named, groups.values(), strict=True))
+    steps = sorted({step for members in groups.values() for step in steps_shown(members[0])})
+    rows = [(f"{step:,}", *(sheet_of(members[0], step) for members in groups.values())) for step in steps]
+    same_seed = len({members[0].seed for members in groups.values()}) == 1
+    about = f"The first 16 samples of each, unselected{', the same z in a row' * same_seed}."
+
+    def compare(title, column, **more):
+        return draw(title, [(name, over_seeds(members, column)) for name, members in groups.items()], **more)
+
+    spread = "Lines are means over seeds, bands reach from the lowest to the highest. "
+    full = next((members[0] for members in groups.values() if members[0].variant == "full"), None)
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        summary([run for members in groups.values() for run in members]),
+        f"<h2>Samples at the milestones (sections 4.1.1 to 4.1.4)</h2><p>{about}</p>{table(('steps', *groups), rows)}",
+        "<h2>Curves of all variants (section 4.2)</h2>",
+        f"<p>{spread * any(len(members) > 1 for members in groups.values())}Point at a curve for its values.</p>",
+        *(compare(name, "fid") for name in names[:1]),
+        compare("discriminator loss (nats)", "d_loss", zero=True),
+        compare("generator loss (nats)", "g_loss", zero=True),
+        figure_13(full) if full else "",
+        attention_section(full) if full else "",
+        "<h2>Each variant</h2>",
+    ]
+    for name, members in groups.items():
+        options = json.dumps(json.loads((members[0].folder / "config.json").read_text()), indent=1)
+        note = f"<details><summary>options and versions</summary><pre>{html.escape(options)}</pre></details>"
+        parts.append(f"<h3>{html.escape(name)}</h3>{''.join(panels_of(members))}{note}")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}{PAGE_STYLE}</style>{''.join(parts)}</html>\n"
     )
 
 
@@ -115,22 +420,17 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
-    sections = []
+    runs = []
     for folder in args.runs:
         try:
-            sections.append(describe(folder))
+            runs.append(read_run(folder))
+            write_curves(folder, panels_of(runs[-1:]))
         except (UserError, OSError, KeyError, ValueError, AttributeError) as error:  # one bad run spoils no page
-            print(f"left out: {error}")
-    if not sections:
+            print(f"left out: {folder}: {error}")
+    if not runs:
         raise UserError("none of these folders holds a run with figures")
     with replacing(args.out) as temporary:
-        temporary.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>sagan-dogs</title>'
-            '<meta name="viewport" content="width=device-width">'
-            "<style>body{font-family:sans-serif;max-width:70em;margin:auto;padding:1em;color-scheme:light dark}"
-            "svg,img{max-width:100%}figure{display:inline-block;margin:.5em}</style>"
-            f"<h1>Self-Attention GAN on dogs</h1>{''.join(sections)}</html>\n"
-        )
+        temporary.write_text(page(runs))
     print(args.out)
 
 

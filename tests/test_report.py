@@ -1,75 +1,190 @@
-"""The report: curves that say what the log says, on a page that needs nothing else."""
+"""The report: curves that say what the log says, the stopping rule, and a page that needs nothing else."""
 
+import json
 import re
+import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import torch
 from PIL import Image
 
 import data
+import fid
 import report
+import train
+from model import Generator
 
 HEAD = "step,d_loss,g_loss,d_real,d_fake,gamma_g,gamma_d,images_per_s,fid\n"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """A folder with a run that has attention in D twice and in G not at all, and one that has no log."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "a<b&c"
+def make_run(folder, rows, *options, seed=0):
+    """A run folder with a log, one sheet of samples at the last step, and no snapshot."""
+    options = train.parse_options(["--out", str(folder), "--steps", "40", "--seed", str(seed), *options])
+    config = {key: str(value) if key in ("data", "out") else value for key, value in vars(options).items()}
     (folder / "samples").mkdir(parents=True)
-    Image.new("RGB", (4, 4), "red").save(folder / "samples/000020.png")
-    (folder / "config.json").write_text('{"options": "<script>"}')
-    rows = ["10,2.0,0.5,0.6,0.4,,0.1 -0.3,9.0,", "20,1.0,1.5,0.7,0.3,,0.2 -0.4,9.0,"]
-    (folder / "log.csv").write_text(HEAD + "\n".join(rows) + "\n")
-    (tmp_path / "empty").mkdir()
-    return tmp_path
+    config = {"options": config, "size": 64, "photos": 2, "photos_sha256": ""}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "log.csv").write_text(HEAD + "".join(f"{row}\n" for row in rows))
+    colour = ["red", "green", "blue"][seed]
+    Image.new("RGB", (530, 530), colour).save(folder / f"samples/{int(rows[-1].split(',')[0]):06d}.png")
+    return folder
 
 
-def polylines(svg):
-    """{name: [points of each line]}."""
-    lines = {}
-    for line in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}polyline"):
-        points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
-        lines.setdefault(line[0].text, []).append(points)
-    return lines
+def row(step, d_loss, distance=""):
+    return f"{step},{d_loss},1.5,0.6,0.4,,0.1 -0.3,9.0,{distance}"
 
 
-def test_curves_start_and_end_where_the_log_does(runs):
-    lines = polylines(report.draw_curves(report.read_log(runs / "a<b&c")))
-    (d,), (g,) = lines["discriminator"][:1], lines["generator"]
-    left, width, height = report.LEFT, report.WIDTH, report.HEIGHT
-    assert [x for x, _ in d] == [left + width / 2, left + width]  # steps 10 and 20 of 20
-    bottom, top = d[0][1] + height, d[0][1]  # 2.0 is the highest value, 0 the lowest
-    assert d[1][1] == pytest.approx((top + bottom) / 2)
-    assert [y for _, y in g] == pytest.approx([bottom - 0.25 * height, bottom - 0.75 * height], abs=0.06)
-
-
-def test_each_attention_layer_has_its_line_and_a_network_without_none(runs):
-    lines = polylines(report.draw_curves(report.read_log(runs / "a<b&c")))
-    assert len(lines["discriminator"]) == 1 + 2 and len(lines["generator"]) == 1
-
-
-def test_smoothing_keeps_a_straight_line_straight_and_all_its_points():
-    assert report.smooth([1.0, 2.0, 3.0, 4.0, 5.0], 0) == [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert report.smooth([0.0, 3.0, 0.0, 3.0, 0.0], 1) == [1.5, 1.0, 2.0, 1.0, 1.5]
-
-
-def test_the_page_is_whole_escaped_and_leaves_out_what_is_no_run(runs, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["report.py", "empty", "a<b&c"])
+def make_page(monkeypatch, *folders):
+    monkeypatch.setattr(sys, "argv", ["report.py", *map(str, folders)])
     report.main()
-    assert capsys.readouterr().out.startswith("left out: empty: no run to read there")
-    page = (runs / "report.html").read_text()
-    assert "a&lt;b&amp;c" in page and "<script" not in page and "&lt;script&gt;" in page
+    with open("report.html") as file:
+        return file.read()
+
+
+@pytest.fixture(autouse=True)
+def in_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(svg):
+    """{name: points} of the curves in an SVG; the legend's lines have no name."""
+    found = (line for line in ElementTree.fromstring(svg).iter(f"{SVG}polyline") if len(line))
+    return {line[0].text: [tuple(map(float, p.split(","))) for p in line.get("points").split()] for line in found}
+
+
+def test_curves_start_and_end_where_the_log_does():
+    svg = report.draw("loss", [("D", [(10, 2.0, 2.0, 2.0), (20, 1.0, 1.0, 1.0)])], zero=True)
+    (one, two) = lines(svg)["D"]
+    assert [one[0], two[0]] == [report.LEFT + report.WIDTH / 2, report.LEFT + report.WIDTH]
+    assert two[1] - one[1] == pytest.approx(report.HEIGHT / 2)  # 2 is the highest value, 0 the lowest
+
+
+def test_every_point_tells_its_value_and_every_curve_has_a_name_and_a_look_of_its_own():
+    points = [(10, 2.0, 1.5, 2.5), (20, 1.0, 1.0, 1.0)]
+    svg = ElementTree.fromstring(report.draw("loss", [("a<b", points), ("c", points)], [(10, "here")]))
+    assert [c[0].text for c in svg.iter(f"{SVG}circle")][:2] == ["a<b, step 10: 2 (1.5 to 2.5)", "a<b, step 20: 1"]
+    curves = [line for line in svg.iter(f"{SVG}polyline") if len(line)]
+    assert len({line.get("class") for line in curves}) == len({line.get("stroke-dasharray") for line in curves}) == 2
+    assert {"loss", "a<b", "c", "here", "steps"} <= {text.text for text in svg.iter(f"{SVG}text")}
+    assert report.draw("nothing", [("a", [])]) == ""
+
+
+def test_each_attention_layer_is_drawn_and_a_network_without_none(tmp_path):
+    folder = make_run(tmp_path / "run", [row(10, 2.0), row(20, 1.0)])
+    panels = report.panels_of([report.read_run(folder)])
+    assert lines(panels[2]).keys() == {"D, layer 1", "D, layer 2"} and panels[3] == ""
+    assert lines(panels[2])["D, layer 2"][0][1] > lines(panels[2])["D, layer 1"][0][1]  # -0.3 is lower on the page
+
+
+def test_means_over_seeds_are_means_and_reach_from_the_lowest_to_the_highest(tmp_path):
+    one = make_run(tmp_path / "1", [row(10, 2.0), row(20, 1.0), row(30, 7.0)])
+    two = make_run(tmp_path / "2", [row(10, 4.0), row(20, 1.0)], seed=1)
+    runs = [report.read_run(one), report.read_run(two)]
+    assert runs[0].group == runs[1].group
+    assert report.over_seeds(runs, "d_loss") == [(10, 3.0, 2.0, 4.0), (20, 1.0, 1.0, 1.0)]
+    other = report.read_run(make_run(tmp_path / "3", [row(10, 4.0)], "--width=8", seed=2))
+    assert other.group != runs[0].group
+
+
+def test_thinning_keeps_the_mean_and_the_last_step():
+    points = [(step, float(step % 7)) for step in range(1, 1201)]
+    thinned = report.thin(points, 60)
+    assert len(thinned) == 60 and thinned[-1][0] == 1200
+    assert sum(v for _, v in thinned) / 60 == pytest.approx(sum(v for _, v in points) / 1200)
+    assert report.thin(points[:50], 60) == points[:50]
+
+
+def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
+    falling = [(step, 100.0 - step) for step in range(1, 101)]
+    assert report.stops_improving(falling) is None  # still falling at the end
+    then_flat = [(step, max(100.0 - step, 60.0)) for step in range(1, 101)]
+    assert 35 <= report.stops_improving(then_flat) <= 42
+    rising_again = [(step, abs(step - 50.0)) for step in range(1, 101)]
+    assert 45 <= report.stops_improving(rising_again) <= 52
+    start_of_a_gan = [(1, 0.0), *((step + 1, value) for step, value in then_flat)]  # D wins at first: no improvement
+    assert 35 <= report.stops_improving(start_of_a_gan) <= 43
+    late = [(step, max(100.0 - step, 10.0)) for step in range(1, 101)]
+    assert report.stops_improving(late) is None and report.stops_improving(late, patience=0.05) > 80
+    assert report.stops_improving([]) is None
+
+
+def test_round_ticks_within_the_range():
+    assert report.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert report.ticks(-0.37, 0.31) == pytest.approx([-0.2, 0, 0.2])
+    assert report.ticks(0, 15000) == [0, 5000, 10000, 15000]
+
+
+def test_even_attention_is_as_far_as_chance_and_attention_to_itself_is_not(monkeypatch):
+    generator = Generator(32, 4, 8, attention_at=(16,)).eval()
+
+    def maps(kind):
+        return lambda generator, z: (torch.zeros(len(z), 3, 32, 32), {"16": kind.expand(len(z), -1, -1)})
+
+    monkeypatch.setattr(report, "attention_maps", maps(torch.full((256, 256), 1 / 256)))
+    share, even = report.far_share(generator, far=8)["16"]
+    assert share == pytest.approx(even, rel=1e-5) and 0.3 < even < 0.9
+    monkeypatch.setattr(report, "attention_maps", maps(torch.eye(256)))
+    assert report.far_share(generator, far=8)["16"][0] == 0
+    monkeypatch.setattr(report, "attention_maps", maps(torch.eye(256).flip(1)))  # to the point opposite
+    assert report.far_share(generator, far=2)["16"][0] > 0.95
+
+
+def test_the_page_is_whole_escaped_and_leaves_out_what_is_no_run(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "a<b&c", [row(10, 2.0), row(20, 1.0)])
+    (tmp_path / "empty").mkdir()
+    page = make_page(monkeypatch, "empty", "a<b&c")
+    assert "left out: empty: " in capsys.readouterr().out
+    assert "a&lt;b&amp;c" in page and "<b&c" not in page and "<script" not in page
     sources = re.findall(r'(?:src|href)="([^"]{5})', page)
-    assert sources == ["data:"]  # the sheet; nothing is fetched from elsewhere
-    assert (runs / "a<b&c/curves.svg").read_text() in page
+    assert sources and set(sources) == {"data:"}  # nothing is fetched from elsewhere
+    ElementTree.parse(tmp_path / "a<b&c/curves.svg")
 
 
-def test_no_run_at_all_is_a_mistake_in_one_line(runs, monkeypatch, capsys):
+def test_untrained_distances_are_called_so_in_the_title_and_on_every_axis(tmp_path, monkeypatch):
+    rows = [row(10, 2.0, "5.0"), row(20, 1.0, "4.0")]
+    page = make_page(monkeypatch, make_run(tmp_path / "one", rows, "--weights=random"))
+    assert fid.UNTRAINED in re.search("<title>(.*)</title>", page)[1]
+    titles = re.findall('font-weight="bold">([^<]*)<', page)
+    assert titles.count(fid.UNTRAINED) == 3 and "FID" not in titles  # compared, to stop by, and the variant's own
+    page = make_page(monkeypatch, make_run(tmp_path / "two", rows))
+    assert fid.UNTRAINED not in page and ">FID<" in page
+
+
+def test_variants_stand_side_by_side(tmp_path, monkeypatch):
+    page = make_page(
+        monkeypatch,
+        make_run(tmp_path / "x", [row(500, 2.0)], "--no-gen-attn"),
+        make_run(tmp_path / "y", [row(500, 1.0)]),
+        make_run(tmp_path / "z", [row(500, 1.0)], seed=1),
+    )
+    assert "<th>steps</th><th>full (2 seeds)</th><th>no-gen-attn</th>" in page
+    assert re.search(r"<td>500</td><td><img [^>]*></td><td><img [^>]*></td>", page)
+
+
+def test_no_run_at_all_is_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["report.py", "empty"])
     with pytest.raises(SystemExit) as stop:
         data.run(report.main)
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
-    assert not (runs / "report.html").exists()
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser: apt-get install chromium")
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_browser_shows_the_page_without_a_bar_to_scroll_sideways(tmp_path, monkeypatch, width):
+    rows = [row(step, 2.0 - step / 50, "5.0") for step in range(10, 50, 10)]
+    make_page(monkeypatch, make_run(tmp_path / "one", rows), make_run(tmp_path / "two", rows, "--no-gen-attn"))
+    page = tmp_path / "probe.html"
+    probe = "<script>document.title=document.documentElement.scrollWidth</script>"
+    inner = (tmp_path / "report.html").read_text().replace("</html>", probe)
+    page.write_text(inner)
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000"]
+    subprocess.run([*browser, "--screenshot=page.png", page.as_uri()], cwd=tmp_path, capture_output=True, timeout=120)
+    with Image.open(tmp_path / "page.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 20  # not an empty page
+    dump = subprocess.run([*browser, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    assert int(re.search("<title>([0-9]+)</title>", dump)[1]) <= max(width, 500)  # headless windows are 500 or wider

@@ -51,7 +51,7 @@ def read_log(folder):
     """log.csv of a run -> [{column: text}].  Raises UserError if there is none or it's empty."""
     try:
         with open(folder / "log.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]  # one may be half written
     except OSError as error:
         raise UserError(f"{folder}: no run to read there ({error})") from None
     if not rows:

@@ -47,9 +47,8 @@ ablation: .venv/ready
 	for seed in $(SEEDS); do for variant in full no-attn no-gen-attn no-disc-attn; do \
 		case $$variant in full) off=;; no-attn) off="--no-gen-attn --no-disc-attn";; *) off=--$$variant;; esac; \
 		out=$(ABLATION)/$$variant-$$seed; \
-		if test -d $$out; then $(PY) train.py --resume $$out --steps $(STEPS); \
-		else $(PY) train.py --data $(DATA) --out $$out --steps $(STEPS) --seed $$seed $$off $(LAPTOP) $(MORE); \
-		fi || exit; \
+		if test -d $$out; then to=--resume; else to=--out; fi; \
+		$(PY) train.py $$to $$out --data $(DATA) --steps $(STEPS) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
 	done; done; \
 	$(PY) report.py $(ABLATION)/*-[0-9]* --out $(ABLATION)/report.html
 

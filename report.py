@@ -12,6 +12,7 @@ import html
 import io
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,12 +22,16 @@ from PIL import Image
 import fid
 from data import Parser, UserError, replacing, run
 from sample import attention_maps, attention_sheet, latents, load_generator
-from train import MILESTONES, read_config, variant
+from train import FREE, MILESTONES, read_config, variant
 
 VARIANTS = ["full", "no-attn", "no-gen-attn", "no-disc-attn"]
 WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pixels
 POINTS = 60  # a curve has at most so many: means over equal parts of the run
-FAR = 16  # pixels: a quarter of the picture
+RULE = (
+    "A curve stops falling where it never again falls by more than a twentieth of its range, counted from the highest "
+    "point of the run's first half; it can't be told where less than a fifth of the run follows, or where it doesn't "
+    "fall by more than it scatters. D's loss falls, too, when D learns the photos by heart: look at the samples."
+)
 # Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
 DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "4 2"]
 STYLE = """
@@ -35,12 +40,13 @@ svg{font:12px sans-serif;fill:#222;max-width:100%;height:auto}
 .s0{--c:#0072b2}.s1{--c:#d55e00}.s2{--c:#009e73}.s3{--c:#cc79a7}.s4{--c:#999999}.s5{--c:#b8860b}
 polyline{fill:none;stroke:var(--c);stroke-width:1.8}circle{fill:var(--c);fill-opacity:.25}circle:hover{fill-opacity:1}
 polygon{fill:var(--c);fill-opacity:.18}
-@media(prefers-color-scheme:dark){svg{fill:#ddd}.s0{--c:#56b4e9}.s1{--c:#ff8c42}}
 """
 PAGE_STYLE = """
 body{font-family:sans-serif;line-height:1.45;max-width:72em;margin:auto;padding:1em;color-scheme:light dark}
 img{max-width:100%;height:auto}.scroll{overflow-x:auto}table{border-collapse:collapse}
-h1,h2,h3,p{overflow-wrap:anywhere}td,th{padding:.3em .6em;text-align:left;vertical-align:top}tr+tr{border-top:1px solid #8884}
+h1,h2,h3,p{overflow-wrap:anywhere}td,th{padding:.3em .6em;text-align:left;vertical-align:top}
+tr+tr{border-top:1px solid #8884}
+@media(prefers-color-scheme:dark){svg{fill:#ddd}.s0{--c:#56b4e9}.s1{--c:#ff8c42}}
 """
 
 
@@ -51,9 +57,10 @@ def read_log(folder):
     """log.csv of a run -> [{column: text}].  Raises UserError if there is none or it's empty."""
     try:
         with open(folder / "log.csv", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row.values()]  # one may be half written
+            text = file.read()
     except OSError as error:
         raise UserError(f"{folder}: no run to read there ({error})") from None
+    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # the last line may be half written
     if not rows:
         raise UserError(f"{folder}/log.csv has no rows yet (train.py writes one every 10 steps)")
     return rows
@@ -64,19 +71,23 @@ def read_run(folder):
     config, rows = read_config(folder), read_log(folder)
     options = config["options"]
     columns = ["d_loss", "g_loss", "d_real", "d_fake", "fid", "images_per_s"]
+    missing = {"step", "gamma_g", "gamma_d", *columns} - rows[0].keys()
+    if missing:
+        raise UserError(f"{folder}/log.csv has no column {min(missing)}")
     points = {column: points_of(rows, column) for column in columns}
-    points |= {f"{column} {n + 1}": points_of(rows, column, n) for column in ("gamma_g", "gamma_d") for n in range(4)}
-    same = {key: value for key, value in options.items() if key not in ("seed", "out", "resume", "steps", "device")}
+    points |= {f"{column} {n + 1}": points_of(rows, column, n) for column in ("gamma_g", "gamma_d") for n in range(5)}
+    same = {key: value for key, value in options.items() if key not in FREE | {"seed", "weights", "fid_samples"}}
+    weights, samples = str(options.get("weights")), options.get("fid_samples", 0)
     return SimpleNamespace(
         folder=folder,
         variant=variant(SimpleNamespace(**options)),
         seed=options["seed"],
         steps=int(rows[-1]["step"]),
         planned=options["steps"],
-        options=options,
-        group=json.dumps(same, sort_keys=True),
+        config=config,
+        group=json.dumps([same, config["photos_sha256"]], sort_keys=True),
         points={column: values for column, values in points.items() if values},
-        distance=fid.distance_name({"": str(options.get("weights"))}),
+        distance=f"{fid.distance_name({'': weights})}, {samples:,} samples" if points["fid"] else "not measured",
     )
 
 
@@ -87,39 +98,40 @@ def points_of(rows, column, place=0):
 
 
 def thin(points, count=POINTS):
-    """At most `count` points, each the mean over an equal part of the run, at the part's last step."""
-    if len(points) <= count:
-        return points
-    part = points[-1][0] / count
-    parts = {}
-    for step, value in points:
-        parts.setdefault(math.ceil(step / part), []).append((step, value))
-    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts.values()]
+    """At most `count` points, each the mean over as many points, at the last one's step."""
+    size = -(-len(points) // count) or 1
+    parts = [points[begin : begin + size] for begin in range(0, len(points), size)]
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 
 
 def over_seeds(runs, column):
     """[(step, mean, lowest, highest)] of a column over runs, at the steps that all of them have."""
-    curves = [run.points[column] for run in runs if column in run.points]
-    end = min((points[-1][0] for points in curves), default=0)
-    curves = [dict(thin([point for point in points if point[0] <= end])) for points in curves]
-    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    curves = [dict(run.points[column]) for run in runs if column in run.points]
+    common = sorted(set.intersection(*map(set, curves))) if curves else []
+    curves = [dict(thin([(step, curve[step]) for step in common])) for curve in curves]
+    steps = list(curves[0]) if curves else []
     values = {step: [curve[step] for curve in curves] for step in steps}
     return [(step, sum(values[step]) / len(curves), min(values[step]), max(values[step])) for step in steps]
 
 
 def stops_improving(points, tolerance=0.05, patience=0.2):
-    """The step at which a curve stops improving (section 4.1.5), or None if the run is too short to tell.
+    """The step at which a curve stops falling (section 4.1.5), or None if it can't be told.
 
     points: [(step, value)], lower is better.  Counted from the highest point of the run's first half on: before
-    that, the networks are only finding their balance.  It's the first step after which the curve never again falls by more than
-    `tolerance` of its whole range; told only if at least a share `patience` of the run follows, since the last
-    steps of any run are followed by no improvement.  Curves are thinned to means first, or single steps decide.
+    that, the networks are only finding their balance.  It's the first step after which the curve never again falls
+    by more than `tolerance` of its whole range; told only if at least a share `patience` of the run follows, since
+    the last steps of any run are followed by no improvement, and if it falls by more than five times what neighbouring
+    points differ by, since noise falls, too.  Curves are thinned to means first, or single steps decide.
     """
     points = thin(points)
     values = [value for _, value in points]
     early = values[: (len(values) + 1) // 2]
     begin = early.index(max(early)) if early else 0
     margin = tolerance * (max(values) - min(values)) if values else 0
+    rest = values[begin:]
+    scatter = sum(abs(b - a) for a, b in pairwise(rest)) / max(len(rest), 1)
+    if not rest or rest[0] - min(rest) <= max(5 * scatter, margin):
+        return None
     for index in range(begin, len(points)):
         step = points[index][0]
         if step > (1 - patience) * points[-1][0]:
@@ -199,7 +211,7 @@ def panels_of(runs):
     def panel(title, columns, **more):
         return draw(title, [(name, over_seeds(runs, column)) for column, name in columns], **more)
 
-    layers = [(f"gamma_{side} {n + 1}", f"{side.upper()}, layer {n + 1}") for side in "gd" for n in range(4)]
+    layers = [(f"gamma_{side} {n + 1}", f"{side.upper()}, layer {n + 1}") for side in "gd" for n in range(5)]
     return [
         panel("loss (nats)", [("d_loss", "discriminator"), ("g_loss", "generator")], zero=True),
         panel("mean of sigmoid D", [("d_real", "on photos, D(x)"), ("d_fake", "on fakes, D(G(z))")], zero=True),
@@ -218,10 +230,7 @@ def write_curves(folder, panels):
     with replacing(folder / "curves.svg") as temporary:
         temporary.write_text(
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {top:.0f}"><style>{STYLE}</style>'
-            f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'.replace(
-                "@media(prefers-color-scheme:dark)",
-                "@media not all",  # it stands on white
-            )
+            f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
         )
 
 
@@ -241,8 +250,12 @@ def sheet_of(run, step, part=0.5):
     path = run.folder / f"samples/{step:06d}.png"
     if not path.exists():
         return ""
-    with Image.open(path) as image:
-        return embed(image.crop((0, 0, round(image.width * part), round(image.height * part))), f"{run.folder} {step}")
+    try:
+        with Image.open(path) as image:
+            size = round(image.width * part), round(image.height * part)
+            return embed(image.crop((0, 0, *size)), f"{run.folder} {step}")
+    except OSError as error:
+        return html.escape(f"{path}: {error}")
 
 
 def steps_shown(run):
@@ -252,13 +265,13 @@ def steps_shown(run):
 
 
 @torch.no_grad()
-def far_share(generator, count=16, far=FAR):
-    """{layer: (share of attention farther than `far` pixels from its query, the same if it fell evenly)}."""
+def far_share(generator, count=16):
+    """{layer: (share of attention farther than a quarter of the side from its query, the same if it fell evenly)}."""
     pictures, maps = attention_maps(generator, latents(0, count, generator.z_dim)[:count])
     shares = {}
     for r, attention in maps.items():  # (N, H*W, M); with pooled keys M is a quarter
         queries, keys = (grid(math.isqrt(n), pictures.shape[-1]) for n in attention.shape[1:])
-        away = (torch.cdist(queries, keys) > far).float()
+        away = (torch.cdist(queries, keys) > pictures.shape[-1] / 4).float()
         shares[r] = float((attention * away).sum(dim=-1).mean()), float(away.mean())
     return shares
 
@@ -274,8 +287,11 @@ def attention_section(run):
     rows, pictures = [], []
     for step in steps_shown(run):
         path = run.folder / f"snapshots/{step:06d}.pt"
-        if path.exists():
+        try:
             generator, _ = load_generator(path)
+        except (UserError, OSError):
+            continue  # no snapshot, or none that can be read: the others tell
+        if generator.attention:
             for r, (share, even) in far_share(generator).items():
                 rows.append((f"{step:,}", f"{r}x{r}", f"{share:.2f}", f"{even:.2f}"))
             pictures.append(
@@ -283,7 +299,12 @@ def attention_section(run):
             )
     if not rows:
         return ""
-    head = ("step", "layer", f"share of the attention farther away than {FAR} pixels", "if it fell evenly")
+    head = (
+        "step",
+        "layer",
+        "share of the attention farther away than a quarter of the picture's side",
+        "if it fell evenly",
+    )
     note = "Two generated dogs with five points each; then, in each point's colour, where it looks.  The same z."
     return f"<h2>Where attention looks</h2>{table(head, rows)}<p>{note}</p>{''.join(pictures)}"
 
@@ -292,11 +313,10 @@ def attention_section(run):
 
 
 def table(head, rows):
-    """Cells are text, or HTML where they begin with <."""
+    """A table whose cells are HTML."""
 
     def cells(row, tag):
-        texts = (text if text.startswith("<") else html.escape(text) for text in map(str, row))
-        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in row) + "</tr>"
 
     body = "".join(cells(row, "td") for row in rows)
     return f'<div class="scroll"><table>{cells(head, "th")}{body}</table></div>'
@@ -312,11 +332,12 @@ def summary(runs):
         rates = sorted(value for _, value in one.points["images_per_s"])
         rows.append(
             (
-                one.folder,
+                html.escape(str(one.folder)),
                 one.variant,
                 one.seed,
                 f"{one.steps:,}" + (f" of {one.planned:,}" if one.steps < one.planned else ""),
-                f"{distances[-1][1]:.2f}" if distances else "not measured",
+                one.distance,
+                f"{distances[-1][1]:.2f}" if distances else "",
                 f"{best[1]:.2f} at {best[0]:,}" if best else "",
                 tell(stops_improving(distances)) if distances else "",
                 tell(stops_improving(one.points["d_loss"])),
@@ -324,63 +345,52 @@ def summary(runs):
                 f"{rates[len(rates) // 2]:.0f}",
             )
         )
-    distance = runs[0].distance
-    head = (
-        "run",
-        "variant",
-        "seed",
-        "steps",
-        f"{distance}, last",
-        "lowest",
-        "stops improving at",
-        "D's loss stops at",
-    )
+    head = ("run", "variant", "seed", "steps", "distance", "last", "lowest", "stops falling at", "D's loss stops at")
     return table((*head, "gamma, last", "images/s, median"), rows)
 
 
 def tell(step):
-    return "too short to tell" if step is None else f"{step:,}"
+    return "can't be told" if step is None else f"{step:,}"
 
 
-def figure_13(run):
-    """The full run's distance and D's loss one above the other, both points marked, and the samples there."""
-    marks = [(run.points.get("fid", []), "fid", run.distance), (run.points["d_loss"], "d_loss", "D's loss (nats)")]
-    stops = [(stops_improving(points), name) for points, _, name in marks if points]
-    parts = [
-        draw(
-            name,
-            [(name, over_seeds([run], column))],
-            [(step, f"{step:,}") for step in [stops_improving(points)] if step],
-        )
-        for points, column, name in marks
-    ]
-    lines = [f"{name} stops improving: {tell(step)}" for step, name in stops]
-    shown = steps_shown(run)
-    nearest = [min(shown, key=lambda other: abs(other - step)) for step, _ in stops if step and shown]
-    sheets = [f"<p>{step:,} steps<br>{sheet_of(run, step)}</p>" for step in sorted({*nearest, *shown[-1:]})]
-    rule = " ".join(stops_improving.__doc__.split("\n\n")[1].split())
+def when_to_stop(run):
+    """The full run's distance and D's loss one above the other (figure 13), both points marked, and samples there."""
+    panels, told, shown = [], [], steps_shown(run)
+    at = set(shown[-1:])
+    for column, name in (("fid", run.distance), ("d_loss", "discriminator loss (nats)")):
+        step = stops_improving(run.points.get(column, []))
+        panels.append(draw(name, [(name, over_seeds([run], column))], [(step, f"{step:,}")] if step else []))
+        told.append(f"{name} stops falling: {tell(step)}" if panels[-1] else f"{column}: not measured")
+        at |= {min(shown, key=lambda other, step=step: abs(other - step))} if step and shown else set()
+    sheets = [f"<p>{step:,} steps<br>{sheet_of(run, step)}</p>" for step in sorted(at)]
     return (
-        f"<h2>When to stop (section 4.1.5): {html.escape(str(run.folder))}</h2>{''.join(parts)}"
-        f"<p>{html.escape('; '.join(lines))}. {html.escape(rule)}</p>{''.join(sheets)}"
+        f"<h2>When to stop (section 4.1.5): {html.escape(str(run.folder))}</h2>{''.join(panels)}"
+        f"<p>{html.escape('; '.join(told))}. {RULE}</p>{''.join(sheets)}"
     )
+
+
+def group(runs):
+    """{name: runs that differ in their seeds only}, in the article's order of the variants."""
+    groups = {}
+    for one in sorted(runs, key=lambda one: (VARIANTS.index(one.variant), one.group, one.seed)):
+        groups.setdefault(one.group, []).append(one)
+    variants = [members[0].variant for members in groups.values()]
+    named = {}
+    for members in groups.values():
+        # A variant's name tells a group as long as there is one of it; then the folder does.
+        name = members[0].variant if variants.count(members[0].variant) == 1 else str(members[0].folder)
+        seeds = len({member.seed for member in members})
+        named[name + f" ({seeds} seeds)" * (seeds > 1)] = members
+    return named
 
 
 def page(runs):
     """All sections for runs that read_run gave -> HTML."""
-    names = sorted({run.distance for run in runs if "fid" in run.points})
-    title = "Self-Attention GAN on dogs" + "".join(f": {name}" for name in names if name == fid.UNTRAINED)
-    groups = {}
-    for one in sorted(runs, key=lambda one: (VARIANTS.index(one.variant), one.group, one.seed)):
-        groups.setdefault(one.group, []).append(one)
-    # A variant's name tells a group as long as there is one of it; then the folder does.
-    variants = [members[0].variant for members in groups.values()]
-    named = [
-        (one.variant if variants.count(one.variant) == 1 else str(one.folder))
-        + f" ({len(members)} seeds)" * (len(members) > 1)
-        for members in groups.values()
-        for one in members[:1]
-    ]
-    groups = dict(zip(named, groups.values(), strict=True))
+    groups = group(runs)
+    distances = sorted({run.distance for run in runs if "fid" in run.points})
+    title = "Self-Attention GAN on dogs"
+    if any(fid.UNTRAINED in name for name in distances):
+        title += f": {fid.UNTRAINED}"
     steps = sorted({step for members in groups.values() for step in steps_shown(members[0])})
     rows = [(f"{step:,}", *(sheet_of(members[0], step) for members in groups.values())) for step in steps]
     same_seed = len({members[0].seed for members in groups.values()}) == 1
@@ -389,24 +399,29 @@ def page(runs):
     def compare(title, column, **more):
         return draw(title, [(name, over_seeds(members, column)) for name, members in groups.items()], **more)
 
+    def compare_distance(distance):
+        members = {name: [one for one in some if one.distance == distance] for name, some in groups.items()}
+        return draw(distance, [(name, over_seeds(some, "fid")) for name, some in members.items()])
+
     spread = "Lines are means over seeds, bands reach from the lowest to the highest. "
     full = next((members[0] for members in groups.values() if members[0].variant == "full"), None)
+    head = ("steps", *map(html.escape, groups))
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         summary([run for members in groups.values() for run in members]),
-        f"<h2>Samples at the milestones (sections 4.1.1 to 4.1.4)</h2><p>{about}</p>{table(('steps', *groups), rows)}",
+        f"<h2>Samples at the milestones (sections 4.1.1 to 4.1.4)</h2><p>{about}</p>{table(head, rows)}",
         "<h2>Curves of all variants (section 4.2)</h2>",
         f"<p>{spread * any(len(members) > 1 for members in groups.values())}Point at a curve for its values.</p>",
-        *(compare(name, "fid") for name in names[:1]),
+        *map(compare_distance, distances),
         compare("discriminator loss (nats)", "d_loss", zero=True),
         compare("generator loss (nats)", "g_loss", zero=True),
-        figure_13(full) if full else "",
+        when_to_stop(full) if full else "",
         attention_section(full) if full else "",
         "<h2>Each variant</h2>",
     ]
     for name, members in groups.items():
-        options = json.dumps(json.loads((members[0].folder / "config.json").read_text()), indent=1)
-        note = f"<details><summary>options and versions</summary><pre>{html.escape(options)}</pre></details>"
+        options = html.escape(json.dumps(members[0].config, indent=1))
+        note = f"<details><summary>options</summary><pre>{options}</pre></details>"
         parts.append(f"<h3>{html.escape(name)}</h3>{''.join(panels_of(members))}{note}")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -421,11 +436,11 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
     runs = []
-    for folder in args.runs:
+    for folder in dict.fromkeys(args.runs):
         try:
             runs.append(read_run(folder))
             write_curves(folder, panels_of(runs[-1:]))
-        except (UserError, OSError, KeyError, ValueError, AttributeError) as error:  # one bad run spoils no page
+        except (UserError, OSError, KeyError, ValueError) as error:  # one bad run spoils no page
             print(f"left out: {folder}: {error}")
     if not runs:
         raise UserError("none of these folders holds a run with figures")

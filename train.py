@@ -289,7 +289,7 @@ def train(options):
             raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
-    measure = distance_meter(options) if options.fid_every else None
+    measure = distance_meter(options) if options.fid_every and step < options.steps else None
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config | {"versions": versions})
     if options.compile:
@@ -306,13 +306,12 @@ def train(options):
         parts = {name: part.state_dict() for name, part in state.items()}
         figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)
         figures = {"step": step, "pending": figures, "log_bytes": log.tell()}
-        write_checkpoint(out / "checkpoint.pt", parts | figures, sync=True)
+        write_checkpoint(out / "checkpoint.pt", parts | figures | {"config": config}, sync=True)
 
     def show():
         """The sheet of samples and the snapshot of this step."""
         for folder in ("samples", "snapshots"):
             (out / folder).mkdir(exist_ok=True)
-        refresh_batch_norm(average, z_refresh)
         sheet = tile(generate(average, z_refresh[:64]))
         with replacing(out / "samples" / f"{step:06d}.png") as temporary:
             sheet.save(temporary, "PNG")
@@ -344,12 +343,14 @@ def train(options):
             save_due = save_due or step == options.steps
             if row_due or show_due or save_due:
                 check_finite(pending, step, out)
+            if show_due or fid_due:
+                refresh_batch_norm(average, z_refresh)
             if row_due:
                 rate = (step - last_row_step) * batch / (now - last_row)
                 row = [f"{mean:.5f}" for mean in torch.stack(pending).mean(dim=0).tolist()]
                 distance, note = "", ""
                 if fid_due:
-                    refresh_batch_norm(average, z_refresh)
+                    progress(f"step {step:,}: FID of {options.fid_samples:,} samples", last=True)
                     distance = f"{measure(average):.4f}"
                     spent = time.monotonic() - now
                     note = f"{fid.distance_name({'': str(options.weights)})} {distance} ({spent:.0f} s)  "
@@ -396,6 +397,9 @@ def read_config(run_folder):
     """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
     try:
         config = json.loads((run_folder / "config.json").read_text())
+        config["options"] = {"logit_gain": 1.0, "shift": 0.0} | config[
+            "options"
+        ]  # runs from before there was a choice
         return {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run_folder}: no run to read there ({error})") from None
@@ -442,7 +446,8 @@ def parse_options(arguments=None):
         # argparse leaves alone what is set already, so only what the command line says differs from `before`.
         options = parser.parse_args(arguments, argparse.Namespace(**before))
         for key, value in before.items():
-            if key not in FREE and getattr(options, key) != value:
+            unused = key in ("weights", "fid_samples") and not before.get("fid_every")
+            if key not in FREE and not unused and getattr(options, key) != value:
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{out} was begun with {name} {value}, not {getattr(options, key)}: leave {name} out")
         options.data = Path(options.data)

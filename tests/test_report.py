@@ -94,6 +94,7 @@ def test_thinning_keeps_the_mean_and_the_last_step():
     points = [(step, float(step % 7)) for step in range(1, 1201)]
     thinned = report.thin(points, 60)
     assert len(thinned) == 60 and thinned[-1][0] == 1200
+    assert all(len(report.thin(points[:count], 60)) <= 60 for count in range(1, 1200))
     assert sum(v for _, v in thinned) / 60 == pytest.approx(sum(v for _, v in points) / 1200)
     assert report.thin(points[:50], 60) == points[:50]
 
@@ -107,6 +108,11 @@ def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
     assert 45 <= report.stops_improving(rising_again) <= 52
     start_of_a_gan = [(1, 0.0), *((step + 1, value) for step, value in then_flat)]  # D wins at first: no improvement
     assert 35 <= report.stops_improving(start_of_a_gan) <= 43
+    assert report.stops_improving([(step, -value) for step, value in falling]) is None  # never falls
+    random = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        noise = torch.randn(1000, generator=random).tolist()
+        assert report.stops_improving(list(enumerate(noise, 1))) is None
     late = [(step, max(100.0 - step, 10.0)) for step in range(1, 101)]
     assert report.stops_improving(late) is None and report.stops_improving(late, patience=0.05) > 80
     assert report.stops_improving([]) is None
@@ -125,12 +131,12 @@ def test_even_attention_is_as_far_as_chance_and_attention_to_itself_is_not(monke
         return lambda generator, z: (torch.zeros(len(z), 3, 32, 32), {"16": kind.expand(len(z), -1, -1)})
 
     monkeypatch.setattr(report, "attention_maps", maps(torch.full((256, 256), 1 / 256)))
-    share, even = report.far_share(generator, far=8)["16"]
+    share, even = report.far_share(generator)["16"]
     assert share == pytest.approx(even, rel=1e-5) and 0.3 < even < 0.9
     monkeypatch.setattr(report, "attention_maps", maps(torch.eye(256)))
-    assert report.far_share(generator, far=8)["16"][0] == 0
+    assert report.far_share(generator)["16"][0] == 0
     monkeypatch.setattr(report, "attention_maps", maps(torch.eye(256).flip(1)))  # to the point opposite
-    assert report.far_share(generator, far=2)["16"][0] > 0.95
+    assert report.far_share(generator)["16"][0] > 0.5
 
 
 def test_the_page_is_whole_escaped_and_leaves_out_what_is_no_run(tmp_path, monkeypatch, capsys):
@@ -149,9 +155,13 @@ def test_untrained_distances_are_called_so_in_the_title_and_on_every_axis(tmp_pa
     page = make_page(monkeypatch, make_run(tmp_path / "one", rows, "--weights=random"))
     assert fid.UNTRAINED in re.search("<title>(.*)</title>", page)[1]
     titles = re.findall('font-weight="bold">([^<]*)<', page)
-    assert titles.count(fid.UNTRAINED) == 3 and "FID" not in titles  # compared, to stop by, and the variant's own
+    untrained = f"{fid.UNTRAINED}, 5,000 samples"
+    assert titles.count(untrained) == 3 and "FID, 5,000 samples" not in titles  # compared, to stop by, the variant's
     page = make_page(monkeypatch, make_run(tmp_path / "two", rows))
-    assert fid.UNTRAINED not in page and ">FID<" in page
+    assert fid.UNTRAINED not in page and ">FID, 5,000 samples<" in page
+    page = make_page(monkeypatch, tmp_path / "one", tmp_path / "two", make_run(tmp_path / "three", [row(10, 2.0)]))
+    panels = re.findall('font-weight="bold">([^<]*)<', page.split("Curves of all")[1].split("<h2>")[0])
+    assert panels[:2] == ["FID, 5,000 samples", untrained] and "not measured" in page
 
 
 def test_variants_stand_side_by_side(tmp_path, monkeypatch):

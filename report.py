@@ -29,8 +29,8 @@ WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pi
 POINTS = 60  # a curve has at most so many: means over equal parts of the run
 RULE = (
     "A curve stops falling where it never again falls by more than a twentieth of its whole fall, which begins at the "
-    "highest point of the run's first half; it can't be told where less than a fifth of the run follows, or where it doesn't "
-    "fall by more than it scatters. D's loss falls, too, when D learns the photos by heart: look at the samples."
+    "highest point of the run's first half; it can't be told where less than a fifth of the run follows, or where it "
+    "doesn't fall by more than it scatters. D's loss falls when D learns photos by heart, too: look at the samples."
 )
 # Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
 DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "4 2"]

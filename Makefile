@@ -17,7 +17,8 @@ STEPS ?= 1500
 OUT ?= runs/demo
 demo: .venv/ready
 	$(PY) data.py --toy $(PHOTOS)
-	$(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(STEPS) --width 16 --batch 32 --attn-at 16
+	$(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(STEPS) --width 16 --batch 32 --attn-at 16 \
+		--lr-g 4e-4 --shift 0
 	$(PY) sample.py $(OUT)
 	$(PY) sample.py $(OUT) --attention
 	$(PY) sample.py $(OUT) --interpolate
@@ -26,7 +27,7 @@ demo: .venv/ready
 # An evening on a laptop: real dogs if `python data.py` has made datasets/dogs64, drawn ones if not.  Stop it with
 # Ctrl-C whenever the pictures in runs/dogs/samples/ please; the same command goes on.  Longer: make dogs DOGS_STEPS=50000
 DOGS_STEPS ?= 20000
-LAPTOP := --width 32 --batch 16 --attn-at 16 --sample-every 1000
+LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --sample-every 1000
 dogs: .venv/ready
 	test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS)
 	if test -d runs/dogs; then $(PY) train.py --resume runs/dogs --steps $(DOGS_STEPS); \

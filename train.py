@@ -423,8 +423,8 @@ def parse_options(arguments=None):
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
         help="D sees pictures moved at random by up to this share of their side; 0: plain SAGAN")  # fmt: skip
     add("--z-dim", type=number(int, 1), default=128, help="how many normals make a picture")
-    add("--lr-g", type=number(float, 0), default=4e-4, help="learning rate of G (Adam, betas 0 and 0.9); SAGAN: 1e-4")
-    add("--lr-d", type=number(float, 0), default=8e-4, help="learning rate of D; SAGAN: 4e-4")
+    add("--lr-g", type=number(float, 0), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
+    add("--lr-d", type=number(float, 0), default=4e-4, help="learning rate of D")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay a step of the averaged generator")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where the device has it")
     add("--compile", action="store_true", help="torch.compile both networks: a slow start, then faster on a GPU")

@@ -106,13 +106,17 @@ def thin(points, count=POINTS):
 
 
 def over_seeds(runs, column):
-    """[(step, mean, lowest, highest)] of a column over runs, at the steps that all of them have."""
+    """[(step, mean, lowest, highest)] of a column over the runs that came so far, thinned like a single run."""
     curves = [dict(run.points[column]) for run in runs if column in run.points]
-    common = sorted(set.intersection(*map(set, curves))) if curves else []
-    curves = [dict(thin([(step, curve[step]) for step in common])) for curve in curves]
-    steps = list(curves[0]) if curves else []
-    values = {step: [curve[step] for curve in curves] for step in steps}
-    return [(step, sum(values[step]) / len(curves), min(values[step]), max(values[step])) for step in steps]
+    steps = sorted(set().union(*curves))
+    size = -(-len(steps) // POINTS) or 1
+    points = []
+    for begin in range(0, len(steps), size):
+        part = steps[begin : begin + size]
+        found = [[curve[step] for step in part if step in curve] for curve in curves]
+        means = [sum(values) / len(values) for values in found if values]
+        points.append((part[-1], sum(means) / len(means), min(means), max(means)))
+    return points
 
 
 def stops_improving(points, tolerance=0.05, patience=0.2):
@@ -259,6 +263,10 @@ def sheet_of(run, step, part=0.5):
         return html.escape(f"{path}: {error}")
 
 
+def first_sheet(runs, step):
+    return next(filter(None, (sheet_of(run, step) for run in runs)), "")
+
+
 def steps_shown(run):
     """The steps of a run that have a sheet of samples: the milestones of section 4, and the last."""
     steps = sorted(int(path.stem) for path in (run.folder / "samples").glob("*.png") if path.stem.isdigit())
@@ -392,8 +400,8 @@ def page(runs):
     title = "Self-Attention GAN on dogs"
     if any(fid.UNTRAINED in name for name in distances):
         title += f": {fid.UNTRAINED}"
-    steps = sorted({step for members in groups.values() for step in steps_shown(members[0])})
-    rows = [(f"{step:,}", *(sheet_of(members[0], step) for members in groups.values())) for step in steps]
+    steps = sorted({step for one in runs for step in steps_shown(one)})
+    rows = [(f"{step:,}", *(first_sheet(members, step) for members in groups.values())) for step in steps]
     same_seed = len({members[0].seed for members in groups.values()}) == 1
     about = f"The first 16 samples of each, unselected{', the same z in a row' * same_seed}."
 

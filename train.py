@@ -350,7 +350,7 @@ def train(options):
                 row = [f"{mean:.5f}" for mean in torch.stack(pending).mean(dim=0).tolist()]
                 distance, note = "", ""
                 if fid_due:
-                    progress(f"step {step:,}: FID of {options.fid_samples:,} samples", last=True)
+                    progress(f"step {step:,}: the distance of {options.fid_samples:,} samples", last=True)
                     distance = f"{measure(average):.4f}"
                     spent = time.monotonic() - now
                     note = f"{fid.distance_name({'': str(options.weights)})} {distance} ({spent:.0f} s)  "

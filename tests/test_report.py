@@ -85,7 +85,8 @@ def test_means_over_seeds_are_means_and_reach_from_the_lowest_to_the_highest(tmp
     two = make_run(tmp_path / "2", [row(10, 4.0), row(20, 1.0)], seed=1)
     runs = [report.read_run(one), report.read_run(two)]
     assert runs[0].group == runs[1].group
-    assert report.over_seeds(runs, "d_loss") == [(10, 3.0, 2.0, 4.0), (20, 1.0, 1.0, 1.0)]
+    assert report.over_seeds(runs, "d_loss") == [(10, 3.0, 2.0, 4.0), (20, 1.0, 1.0, 1.0), (30, 7.0, 7.0, 7.0)]
+    assert report.over_seeds(runs[:1], "d_loss") == [(10, 2.0, 2.0, 2.0), (20, 1.0, 1.0, 1.0), (30, 7.0, 7.0, 7.0)]
     other = report.read_run(make_run(tmp_path / "3", [row(10, 4.0)], "--width=8", seed=2))
     assert other.group != runs[0].group
 

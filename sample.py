@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from data import Parser, Progress, UserError, number, read_checkpoint, replacing, run, tile, write_checkpoint
-from model import Generator, generate
+from model import Generator, generate, refresh_batch_norm
 
 PRETRAINED = Path(__file__).with_name("pretrained.pt")  # README tells how it was trained
 COLOURS = [(255, 64, 64), (64, 224, 64), (80, 144, 255), (255, 208, 0), (240, 96, 255)]  # of the query points
@@ -52,6 +52,8 @@ def load_generator(path, device="cpu", raw=False):
         at = () if options["no_gen_attn"] else options["attn_at"]
         generator = Generator(size, options["width"], options["z_dim"], at, options["attn_pool"])
         generator.load_state_dict(snapshot["generator" if raw else "average"])
+        if "optimizer_g" in snapshot and not raw:  # a checkpoint: its statistics are those of the trained weights
+            refresh_batch_norm(generator, latents(0, 1024, generator.z_dim))
         return generator.to(device, memory_format=torch.channels_last).eval(), snapshot["step"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no generator of this program in it ({error})") from None

@@ -220,3 +220,19 @@ def test_without_a_run_the_small_generator_that_comes_along_is_shown(tmp_path):
         assert done.returncode == 0, done.stderr
         (path,) = tmp_path.glob(f"{name}-*.png")
         assert np.asarray(Image.open(path)).std() > 20
+
+
+def test_a_checkpoint_gives_the_same_dogs_as_the_snapshot_of_its_step(run_folder):
+    checkpoint, step = sample.load_generator(run_folder / "checkpoint.pt")
+    snapshot, _ = sample.load_generator(sample.find_snapshot(run_folder))
+    z = sample.latents(0, 8, 8)[:8]
+    saved = torch.load(run_folder / "checkpoint.pt", weights_only=True)
+    for name in saved["average"]:  # as in the midst of a run: the statistics of the trained weights
+        if "running" in name:
+            saved["average"][name] = torch.full_like(saved["average"][name], 3.0)
+    torch.save(saved, run_folder / "disturbed.pt")
+    disturbed, _ = sample.load_generator(run_folder / "disturbed.pt")
+    assert step == 3
+    difference = generate(snapshot, z).float() - generate(disturbed, z).float()
+    assert difference.abs().mean() < 1  # of 255; the statistics are of other z
+    assert torch.equal(generate(checkpoint, z), generate(disturbed, z))

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fid
 from data import Parser, UserError, number, read_folder, run
-from model import generate, refresh_batch_norm
+from model import generate
 from sample import load_generator
-from train import random_generator, sample_noise
+from train import random_generator
 
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
 
@@ -36,7 +36,6 @@ def load_pictures(place, count):
         pictures = read_folder(place)
         return pictures[torch.linspace(0, len(pictures) - 1, min(count, len(pictures))).long()]
     generator, _ = load_generator(place / "checkpoint.pt")
-    refresh_batch_norm(generator, sample_noise(0, 1024, generator.z_dim))
     return generate(generator, torch.randn(count, generator.z_dim, generator=random_generator(99)))
 
 

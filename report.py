@@ -72,11 +72,11 @@ def read_run(folder):
     config, rows = read_config(folder), read_log(folder)
     options = config["options"]
     columns = ["d_loss", "g_loss", "d_real", "d_fake", "fid", "images_per_s"]
-    missing = {"step", "gamma_g", "gamma_d", *columns} - rows[0].keys()
-    if missing:
-        raise UserError(f"{folder}/log.csv has no column {min(missing)}")
-    points = {column: points_of(rows, column) for column in columns}
-    points |= {f"{column} {n + 1}": points_of(rows, column, n) for column in ("gamma_g", "gamma_d") for n in range(5)}
+    try:
+        points = {name: points_of(rows, name) for name in columns}
+        points |= {f"{name} {n + 1}": points_of(rows, name, n) for name in ("gamma_g", "gamma_d") for n in range(5)}
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}/log.csv isn't a log of train.py ({error})") from None
     same = {key: value for key, value in options.items() if key not in FREE | {"seed", "weights", "fid_samples"}}
     weights, samples = str(options.get("weights")), options.get("fid_samples", 0)
     return SimpleNamespace(
@@ -98,16 +98,12 @@ def points_of(rows, column, place=0):
     return [(step, float(numbers[place])) for step, numbers in found if len(numbers) > place]
 
 
-def thin(points, count=POINTS):
-    """At most `count` points, each the mean over as many points, at the last one's step."""
-    size = -(-len(points) // count) or 1
-    parts = [points[begin : begin + size] for begin in range(0, len(points), size)]
-    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+def averages(curves):
+    """[(step, mean, lowest, highest)] over curves [(step, value)], at most POINTS: means over equal parts of the run.
 
-
-def over_seeds(runs, column):
-    """[(step, mean, lowest, highest)] of a column over the runs that came so far, thinned like a single run."""
-    curves = [dict(run.points[column]) for run in runs if column in run.points]
+    A part is told of the curves that came so far.
+    """
+    curves = [dict(points) for points in curves]
     steps = sorted(set().union(*curves))
     size = -(-len(steps) // POINTS) or 1
     points = []
@@ -119,6 +115,10 @@ def over_seeds(runs, column):
     return points
 
 
+def over_seeds(runs, column):
+    return averages([run.points[column] for run in runs if column in run.points])
+
+
 def stops_improving(points, tolerance=0.05, patience=0.2):
     """The step at which a curve stops falling (section 4.1.5), or None if it can't be told.
 
@@ -126,10 +126,10 @@ def stops_improving(points, tolerance=0.05, patience=0.2):
     that, the networks are only finding their balance.  It's the first step after which the curve never again falls
     by more than `tolerance` of its whole fall; told only if at least a share `patience` of the run follows, since
     the last steps of any run are followed by no improvement, and if it falls by more than five times what neighbouring
-    points differ by, since noise falls, too.  Curves are thinned to means first, or single steps decide.
+    points differ by, since noise falls, too.  Means of some steps are compared, or single steps would decide.
     """
-    points = thin(points)
-    values = [value for _, value in points]
+    points = averages([points])
+    values = [point[1] for point in points]
     early = values[: (len(values) + 1) // 2]
     begin = early.index(max(early)) if early else 0
     rest = values[begin:]
@@ -250,15 +250,14 @@ def embed(image, alt):
     return f'<img alt="{html.escape(alt)}" width="{image.width}" src="data:image/jpeg;base64,{source}">'
 
 
-def sheet_of(run, step, part=0.5):
-    """The upper left part of a sheet of samples: the same z in all runs of a seed.  '' if there is none."""
+def sheet_of(run, step):
+    """The upper left quarter of a sheet of samples: the same z in all runs of a seed.  '' if there is none."""
     path = run.folder / f"samples/{step:06d}.png"
     if not path.exists():
         return ""
     try:
         with Image.open(path) as image:
-            size = round(image.width * part), round(image.height * part)
-            return embed(image.crop((0, 0, *size)), f"{run.folder} {step}")
+            return embed(image.crop((0, 0, image.width // 2, image.height // 2)), f"{run.folder} {step}")
     except OSError as error:
         return html.escape(f"{path}: {error}")
 
@@ -447,10 +446,11 @@ def main():
     runs = []
     for folder in dict.fromkeys(args.runs):
         try:
-            runs.append(read_run(folder))
-            write_curves(folder, panels_of(runs[-1:]))
-        except (UserError, OSError, KeyError, ValueError) as error:  # one bad run spoils no page
-            print(f"left out: {folder}: {error}")
+            one = read_run(folder)
+            write_curves(folder, panels_of([one]))
+            runs.append(one)
+        except (UserError, OSError) as error:  # one bad run spoils no page
+            print(f"left out: {error}")
     if not runs:
         raise UserError("none of these folders holds a run with figures")
     with replacing(args.out) as temporary:

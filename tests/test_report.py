@@ -91,13 +91,22 @@ def test_means_over_seeds_are_means_and_reach_from_the_lowest_to_the_highest(tmp
     assert other.group != runs[0].group
 
 
-def test_thinning_keeps_the_mean_and_the_last_step():
+def test_averages_keep_the_mean_and_the_last_step_and_are_few():
     points = [(step, float(step % 7)) for step in range(1, 1201)]
-    thinned = report.thin(points, 60)
-    assert len(thinned) == 60 and thinned[-1][0] == 1200
-    assert all(len(report.thin(points[:count], 60)) <= 60 for count in range(1, 1200))
-    assert sum(v for _, v in thinned) / 60 == pytest.approx(sum(v for _, v in points) / 1200)
-    assert report.thin(points[:50], 60) == points[:50]
+    means = report.averages([points])
+    assert len(means) == report.POINTS and means[-1][0] == 1200
+    assert sum(point[1] for point in means) / len(means) == pytest.approx(sum(v for _, v in points) / 1200)
+    assert all(len(report.averages([points[:count]])) <= report.POINTS for count in range(1, 1200))
+    assert report.averages([points[:50]]) == [(step, value, value, value) for step, value in points[:50]]
+
+
+@pytest.mark.parametrize("log", ["", HEAD, "step,d_loss\n10,1.0\n", HEAD + row(10, "abc") + "\n", HEAD + "10,1.0\n"])
+def test_a_log_that_cannot_be_read_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, log):
+    make_run(tmp_path / "good", [row(10, 2.0)])
+    (make_run(tmp_path / "bad", [row(10, 2.0)]) / "log.csv").write_text(log)
+    make_page(monkeypatch, tmp_path / "good", tmp_path / "bad")
+    left_out, _ = capsys.readouterr().out.splitlines()
+    assert left_out.startswith("left out: ") and left_out.count(f"{tmp_path / 'bad'}") == 1
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():

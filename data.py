@@ -67,6 +67,12 @@ def run(main):
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        text = "another process of this job has ended; start the job again, a training with --resume"
+        print(f"{Path(sys.argv[0]).name}: {text} ({error})", file=sys.stderr)
+        sys.exit(2)
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -122,7 +128,10 @@ def device(name):
 
 
 def join_processes(device):
-    """Join the other processes if torchrun started this one -> the device of this one: cuda becomes cuda:1, ..."""
+    """Join the other processes if torchrun started this one -> the device of this one: cuda becomes cuda:1, ...
+
+    Only the first process goes on writing to stdout.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return device
     if device.startswith("cuda"):
@@ -133,13 +142,25 @@ def join_processes(device):
             )
         torch.cuda.set_device(local_rank)
         device = f"cuda:{local_rank}"
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    # Gradients go from GPU to GPU; what the processes agree on otherwise never waits for one.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    if dist.get_rank() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return device
 
 
 def rank_and_world():
     """Which process this is, from 0 on, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def any_process(*flags):
+    """Which of the flags, True or False, are true in any process: all go on in the same way.  They meet here."""
+    if not dist.is_initialized():
+        return flags
+    votes = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(votes, dist.ReduceOp.MAX)
+    return votes.bool().tolist()
 
 
 class Progress:
@@ -172,7 +193,7 @@ def replacing(path, sync=False):
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
         raise
 
 

@@ -36,6 +36,7 @@ from data import (
     Parser,
     Progress,
     UserError,
+    any_process,
     join_processes,
     list_images,
     number,
@@ -598,11 +599,8 @@ def read_cache(path, key):
         cached = read_statistics(path) if fresh else None
     except Exception:  # none there, or broken: then it's made anew
         cached = None
-    if dist.is_initialized():
-        hits = torch.tensor(int(cached is not None), device="cuda" if dist.get_backend() == "nccl" else "cpu")
-        dist.all_reduce(hits, dist.ReduceOp.MIN)
-        cached = cached if hits else None
-    return cached
+    (missing,) = any_process(cached is None)
+    return None if missing else cached
 
 
 def write_statistics(path, statistics):
@@ -796,8 +794,6 @@ def main():
                 raise UserError(f"{path} was made with weights {kind}: use the same --weights for all")
 
     options.device = join_processes(options.device)
-    if rank_and_world()[0] > 0:
-        sys.stdout = open(os.devnull, "w")  # one process speaks  # noqa: SIM115
     inception = load_inception(options.weights, options.device, options.precision) if folders else None
     if inception and untrained:
         print("Inception has random weights: the distances below are not FID")

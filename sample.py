@@ -21,7 +21,20 @@ import torch
 from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
-from data import Parser, Progress, UserError, number, read_checkpoint, replacing, run, tile, write_checkpoint
+from data import (
+    Parser,
+    Progress,
+    UserError,
+    any_process,
+    join_processes,
+    number,
+    rank_and_world,
+    read_checkpoint,
+    replacing,
+    run,
+    tile,
+    write_checkpoint,
+)
 from model import Generator, generate, refresh_batch_norm
 
 PRETRAINED = Path(__file__).with_name("pretrained.pt")  # README tells how it was trained
@@ -29,12 +42,17 @@ COLOURS = [(255, 64, 64), (64, 224, 64), (80, 144, 255), (255, 208, 0), (240, 96
 
 
 def find_snapshot(place, step=None):
-    """The snapshot of a step, or the newest, in a run folder; a .pt file is its own.  Raises UserError if none."""
+    """The snapshot of a step, or the newest, in a run folder, or its checkpoint; a .pt file is its own.
+
+    Raises UserError if there is none.
+    """
     if place.suffix == ".pt":
         if step is not None:
             raise UserError(f"{place} is one snapshot: --step goes with a run folder")
         return place
     snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
+    if not snapshots and step is None and (place / "checkpoint.pt").exists():
+        return place / "checkpoint.pt"
     if not snapshots:
         raise UserError(f"{place}: no snapshots there (train.py writes one at step 500, 1000, ... and at the last)")
     if step is not None and step not in snapshots:
@@ -77,21 +95,26 @@ def latents(seed, count, z_dim):
 
 
 def write_pictures(generator, seed, count, out, batch=64):
-    """Write `count` PNG files to the folder `out`.  Raises UserError if there are pictures in it already."""
+    """Write `count` PNG files to the folder `out`, under torchrun this process's share of them.
+
+    Raises UserError if there are pictures in it already.
+    """
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} isn't empty: choose another --out, or old pictures would be counted with the new")
+    any_process()  # under torchrun: all have looked at the folder before one writes to it
     out.mkdir(parents=True, exist_ok=True)
-    z, progress = latents(seed, count, generator.z_dim), Progress()
+    z, progress, (rank, world) = latents(seed, count, generator.z_dim), Progress(), rank_and_world()
 
     def write(index, picture):
         with replacing(out / f"{index:05d}.png") as temporary:
             Image.fromarray(picture).save(temporary, "PNG")
 
     with ThreadPool() as pool:
-        for start in range(0, count, batch):
+        for start in range(rank * batch, count, world * batch):
             pictures = generate(generator, z[start : start + batch], batch).permute(0, 2, 3, 1).cpu().numpy()
             pool.starmap(write, list(enumerate(pictures, start))[: count - start])
-            progress(f"{out}: {min(start + batch, count):,} of {count:,} pictures", last=start + batch >= count)
+            done = min(start + world * batch, count)
+            progress(f"{out}: {done:,} of {count:,} pictures", last=done == count)
 
 
 def interpolation(generator, seed, rows=8, columns=8):
@@ -179,7 +202,8 @@ def main():
     if args.export:
         export(snapshot, args.export)
         return
-    generator, step = load_generator(snapshot, args.device, args.raw)
+    device = join_processes(args.device) if args.count else args.device  # one picture is no work to share
+    generator, step = load_generator(snapshot, device, args.raw)
     folder = Path() if args.run.suffix == ".pt" else args.run
     if args.count:
         write_pictures(generator, args.seed, args.count, args.out or folder / f"pictures-{step:06d}", args.batch)

@@ -4,6 +4,7 @@
     python train.py --no-gen-attn                      no attention in the generator -> runs/no-gen-attn/
     python train.py --no-gen-attn --no-disc-attn       none at all -> runs/no-attn/
     python train.py --resume runs/full                 go on where it stopped
+    torchrun --nproc-per-node 2 train.py               on two GPUs, each with half of every batch
 
 A run folder holds config.json, log.csv, samples/ (one fixed set of z), snapshots/ (generators) and checkpoint.pt.
 Ctrl-C saves and stops.
@@ -12,27 +13,35 @@ Ctrl-C saves and stops.
 import argparse
 import datetime
 import hashlib
+import io
 import json
 import math
+import os
 import platform
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 import fid
 from data import (
     Parser,
     Progress,
     UserError,
+    any_process,
     has_device,
+    join_processes,
     number,
+    rank_and_world,
     read_checkpoint,
     read_folder,
     replacing,
@@ -129,6 +138,23 @@ def make_networks(size, options):
     return generator, discriminator, *optimizers
 
 
+def in_parallel(network):
+    """The network as torchrun's processes train it together: backward() averages the gradients over all of them.
+
+    Spectral norm's vectors follow from the weights, so they are the same everywhere, and buffers needn't be sent.
+    """
+    if not dist.is_initialized():
+        return network
+    device = next(network.parameters()).device
+    return DistributedDataParallel(network, [device] if device.type == "cuda" else None, broadcast_buffers=False)
+
+
+def own_share(x, dim=0):
+    """This process's part of a batch of all of them: the same numbers as in one process, in the same order."""
+    rank, world = rank_and_world()
+    return x.chunk(world, dim)[rank]
+
+
 def shift(x, pixels):
     """Each picture of x (B, 3, H, W) moved by its own whole `pixels` (B, 2) to the right and down; grey comes in.
 
@@ -145,7 +171,7 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     """First D descends its loss on photos and fakes, then G on new fakes (section 2.1).
 
     real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); shifts: (3, B, 2), see shifts_of_step;
-    precision: torch.float32 or torch.bfloat16.
+    precision: torch.float32 or torch.bfloat16.  Networks may be those of in_parallel, each with its share of a batch.
     Returns a tensor of four on the device: the losses of D and G, and the mean D(x) and D(G(z)).
     """
     autocast = torch.autocast(real.device.type, dtype=precision, enabled=precision != torch.float32)
@@ -162,14 +188,19 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     optimizer_d.step()
 
     discriminator.requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
+    judge = discriminator.module if dist.is_initialized() else discriminator  # no gradients of its own to average
     with autocast:
-        logits = discriminator(shift(generator(z_g), shifts[2])).float()
+        logits = judge(shift(generator(z_g), shifts[2])).float()
     g_loss = generator_loss(logits)
     optimizer_g.zero_grad()
     g_loss.backward()
     optimizer_g.step()
     discriminator.requires_grad_(True)
-    return torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).detach()
+    figures = torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).detach()
+    if dist.is_initialized():
+        dist.all_reduce(figures)
+        figures /= dist.get_world_size()
+    return figures
 
 
 @torch.no_grad()
@@ -214,9 +245,10 @@ def distance_meter(options):
     inception = fid.load_inception(options.weights, options.device)
     real = fid.folder_statistics(options.data, inception)
     z = torch.randn(options.fid_samples, options.z_dim, generator=random_generator(options.seed, 4))
+    rank, world = rank_and_world()
 
     def measure(generator):
-        batches = (inception(generate(generator, part).float() / 255) for part in z.split(50))
+        batches = (inception(generate(generator, part).float() / 255) for part in z.split(50)[rank::world])
         with torch.no_grad():
             return fid.distance(real, fid.collect(batches, inception))
 
@@ -244,7 +276,8 @@ def catching_signals():
 
 def train(options):
     """Train as the options of main() say, from the run's checkpoint if they say resume; returns the run folder."""
-    out, device, batch = options.out, options.device, options.batch
+    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    out, batch = options.out, options.batch
     if not options.data.is_dir():
         raise UserError(
             f"{options.data}: no pictures there. Make some: `python data.py` (the Stanford Dogs) or "
@@ -255,7 +288,6 @@ def train(options):
     if (height, size) not in [(32, 32), (64, 64), (128, 128)]:
         raise UserError(f"{options.data}: the pictures are {size}x{height}, not 32x32, 64x64 or 128x128")
 
-    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     digest = hashlib.sha256(pictures.numpy()).hexdigest()
     config = {"options": config, "size": size, "photos": count, "photos_sha256": digest}
     if options.resume:
@@ -265,6 +297,10 @@ def train(options):
             )
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out} holds a run: go on with --resume {out}, or choose another --out")
+    options.device = device = join_processes(options.device)
+    rank, world = rank_and_world()
+    if batch % world:
+        raise UserError(f"--batch {batch} can't be dealt out to {world} processes evenly")
     precision = torch.bfloat16 if options.precision == "bf16" else torch.float32
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     try:
@@ -273,6 +309,8 @@ def train(options):
         raise UserError(f"--attn-at: {error}") from None
     generator, discriminator, optimizer_g, optimizer_d = networks
     average = deepcopy(generator).requires_grad_(False)
+    if dist.is_initialized() and device.startswith("cuda"):  # torch has none for CPUs: there, each its share's
+        generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
     state = {"generator": generator, "discriminator": discriminator, "average": average}
     state |= {"optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
     step, pending, log_bytes = 0, [], 0
@@ -285,16 +323,22 @@ def train(options):
             log_bytes = checkpoint["log_bytes"]
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{out / 'checkpoint.pt'} doesn't fit this run ({error})") from None
+        if not (out / "log.csv").exists() or (out / "log.csv").stat().st_size < log_bytes:
+            raise UserError(f"{out / 'log.csv'} has lost rows that it had at the last checkpoint: put it back")
         if step > options.steps:
             raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
     measure = distance_meter(options) if options.fid_every and step < options.steps else None
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", config | {"versions": versions})
+    any_process()  # all have looked at the folder before one writes to it
+    if rank == 0:
+        with nullcontext(out) if options.resume else replacing(out) as folder:  # no run without its options, ever
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "config.json", config | {"versions": versions})
     if options.compile:
         generator.compile()
         discriminator.compile()
+    networks = in_parallel(generator), in_parallel(discriminator), optimizer_g, optimizer_d
 
     z_refresh = sample_noise(options.seed, 1024, options.z_dim).to(device)
 
@@ -303,6 +347,9 @@ def train(options):
             raise UserError(
                 f"step {step}: a weight isn't finite any more; {out / 'checkpoint.pt'} is from before that"
             )
+        if rank > 0:
+            return
+        os.fsync(log.fileno())  # the checkpoint tells how much of it is true
         parts = {name: part.state_dict() for name, part in state.items()}
         figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)
         figures = {"step": step, "pending": figures, "log_bytes": log.tell()}
@@ -310,28 +357,33 @@ def train(options):
 
     def show():
         """The sheet of samples and the snapshot of this step."""
+        if rank > 0:
+            return
         for folder in ("samples", "snapshots"):
             (out / folder).mkdir(exist_ok=True)
         sheet = tile(generate(average, z_refresh[:64]))
-        with replacing(out / "samples" / f"{step:06d}.png") as temporary:
+        with replacing(out / "samples" / f"{step:06d}.png", sync=True) as temporary:
             sheet.save(temporary, "PNG")
         weights = {"generator": generator.state_dict(), "average": average.state_dict()}
-        write_checkpoint(out / "snapshots" / f"{step:06d}.pt", weights | {"step": step, "config": config})
+        write_checkpoint(out / "snapshots" / f"{step:06d}.pt", weights | {"step": step, "config": config}, sync=True)
 
     pictures = pictures.to(device)
     progress, start_step, start, last_save = Progress(), step, *[time.monotonic()] * 2
     last_row, last_row_step = start, step
-    with open(out / "log.csv", "r+" if log_bytes else "w") as log, catching_signals() as stop:
+    log = open(out / "log.csv", "r+" if log_bytes else "w") if rank == 0 else io.StringIO()  # one process writes
+    with log, catching_signals() as caught:
         log.seek(log_bytes)
         log.truncate()  # rows from after the checkpoint will be written again
         if not log_bytes:
             log.write(",".join(COLUMNS) + "\n")
+        stop = False
         while step < options.steps and not stop:
             z_d, z_g, mirror = (t.to(device) for t in noise_of_step(options.seed, step, batch, options.z_dim))
-            real = pictures[photos_of_step(options.seed, step, batch, count).to(device)]
-            real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
+            real = own_share(pictures[photos_of_step(options.seed, step, batch, count).to(device)])
+            real = to_float(torch.where(own_share(mirror)[:, None, None, None], real.flip(3), real))
             shifts = shifts_of_step(options.seed, step, batch, round(options.shift * size)).to(device)
-            pending.append(train_step(*networks, real, z_d, z_g, shifts, precision))
+            own = own_share(z_d), own_share(z_g), own_share(shifts, dim=1)
+            pending.append(train_step(*networks, real, *own, precision))
             update_average(average, generator, step, options.ema)
             step += 1
 
@@ -340,7 +392,7 @@ def train(options):
             row_due = step % options.log_every == 0 or step == options.steps or fid_due
             show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
             save_due = now - last_save > 60 if options.save_every is None else step % options.save_every == 0
-            save_due = save_due or step == options.steps
+            save_due, stop = any_process(save_due or step == options.steps, bool(caught))
             if row_due or show_due or save_due:
                 check_finite(pending, step, out)
             if show_due or fid_due:

@@ -1,0 +1,134 @@
+"""Several processes under torchrun make one run: the same steps, one writer, no hang when one dies."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu", "--precision=fp32"]
+# One step with batch norm in evaluation mode, since on a CPU each process has statistics of its own otherwise.
+ONE_STEP = """
+import sys
+import torch
+import train
+from data import join_processes
+from train import in_parallel, make_networks, noise_of_step, own_share, shifts_of_step, train_step
+
+join_processes("cpu")
+torch.set_num_threads(1)
+options = train.parse_options(sys.argv[2:])
+generator, discriminator, *optimizers = make_networks(32, options)
+generator.eval(), discriminator.eval()
+real = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+z_d, z_g, _ = noise_of_step(0, 0, 4, 8)
+own = own_share(real), own_share(z_d), own_share(z_g), own_share(shifts_of_step(0, 0, 4, 4), dim=1)
+figures = train_step(in_parallel(generator), in_parallel(discriminator), *optimizers, *own, torch.float32)
+gradients = {f"{n}.{name}": p.grad for n in (0, 1) for name, p in (generator, discriminator)[n].named_parameters()}
+if train.rank_and_world()[0] == 0:
+    torch.save(gradients | {"figures": figures}, sys.argv[1])
+"""
+
+
+def start(processes, script, *arguments):
+    """A script under torchrun, or in one process without."""
+    how = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *how, str(script), *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+
+def output_of(*arguments):
+    with start(*arguments) as process:
+        output = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def test_the_gradients_of_two_processes_are_those_of_one(tmp_path):
+    script = tmp_path / "one_step.py"
+    script.write_text(ONE_STEP)
+    found = []
+    for processes in (1, 2):
+        output_of(processes, script, tmp_path / f"{processes}.pt", *SMALL)
+        found.append(torch.load(tmp_path / f"{processes}.pt", weights_only=True))
+    assert sum(float(gradient.abs().sum()) for gradient in found[0].values()) > 1
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_make_one_run_that_one_or_two_can_go_on_with(photos, tmp_path):
+    out = tmp_path / "run"
+    common = ["--save-every=5", "--log-every=5"]
+    told = output_of(2, "train.py", "--out", out, "--data", photos, "--steps=10", *SMALL, *common)
+    assert told.count("10 steps done") == 1  # one process speaks
+    output_of(1, "train.py", "--resume", out, "--steps=15")
+    output_of(2, "train.py", "--resume", out, "--steps=20")
+    steps = [line.split(",")[0] for line in (out / "log.csv").read_text().splitlines()]
+    assert steps == ["step", "5", "10", "15", "20"]
+    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == 20
+    assert {name.split(".")[0] for name in checkpoint["generator"]} == {"blocks", "to_rgb", "attention"}
+    output_of(2, "sample.py", out, "--count=130", "--batch=64", "--out", tmp_path / "two")
+    output_of(1, "sample.py", out, "--count=130", "--batch=64", "--out", tmp_path / "one")
+    names = [path.name for path in sorted((tmp_path / "one").iterdir())]
+    assert names == [path.name for path in sorted((tmp_path / "two").iterdir())] and len(names) == 130
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_a_batch_that_can_t_be_split_evenly_is_refused(photos, tmp_path):
+    with start(2, "train.py", "--out", tmp_path / "run", "--data", photos, *SMALL, "--batch=5") as process:
+        output = process.communicate(timeout=240)[0]
+    assert process.returncode != 0 and "--batch 5 can't be dealt out to 2 processes" in output
+    assert not (tmp_path / "run").exists()
+
+
+def workers_of(process):
+    """The process numbers of torchrun's workers, from its children's command lines."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
+def test_a_killed_worker_ends_the_job_with_a_message_and_it_resumes(photos, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--out", out, "--data", photos, "--steps=100000", "--save-every=1", "--log-every=1", *SMALL]
+    with start(2, "train.py", *arguments) as process:
+        for line in process.stdout:
+            if line.startswith("step"):
+                break
+        os.kill(workers_of(process)[1], signal.SIGKILL)
+        output = process.communicate(timeout=120)[0]  # raises if it hangs
+    assert process.returncode != 0
+    assert re.search(r"train\.py: .*another process.*--resume", output), output
+    step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
+    assert step >= 1
+    output_of(2, "train.py", "--resume", out, f"--steps={step + 5}")
+
+
+def test_a_signal_to_all_processes_stops_them_at_the_same_step(photos, tmp_path):
+    out = tmp_path / "run"
+    with start(2, "train.py", "--out", out, "--data", photos, "--steps=100000", "--log-every=1", *SMALL) as process:
+        for line in process.stdout:
+            if line.startswith("step"):
+                break
+        for worker in workers_of(process):
+            os.kill(worker, signal.SIGTERM)
+        output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0 and output.count("go on with") == 1, output
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] >= 1

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo dogs ablation test lint bench
+.PHONY: demo dogs ablation test torture lint bench
 .DELETE_ON_ERROR:
 
 .venv/ready: requirements.txt requirements-dev.txt
@@ -55,6 +55,11 @@ ablation: .venv/ready
 
 test: .venv/ready
 	$(PY) -m pytest
+
+# A training killed 50 times, then 20 minutes of bad options and broken files: half an hour in all.
+torture: .venv/ready
+	$(PY) tests/torture.py
+	$(PY) tests/fuzz.py
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -10,6 +10,7 @@ again does only what is missing; crops.json beside the pictures tells what was s
 """
 
 import argparse
+import errno
 import hashlib
 import http.client
 import json
@@ -22,6 +23,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
+import zipfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from contextlib import contextmanager
@@ -60,6 +62,8 @@ def run(main):
         message = " ".join(str(error).split())
         if isinstance(error, torch.OutOfMemoryError):
             message = f"out of memory on the device: take a smaller --batch or --width ({message})"
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"the disk is full; what was saved before is kept ({message})"
         if sys.stdout.isatty():
             print()  # below the progress line
         if dist.is_initialized() or os.environ.get("RANK", "0") == "0":  # before they've joined, all say the same
@@ -214,6 +218,10 @@ def write_checkpoint(path, content, sync=False):
 def read_checkpoint(path):
     """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
     try:
+        if zipfile.is_zipfile(path):  # as all are but very old ones; torch doesn't look at the checksums inside
+            with zipfile.ZipFile(path) as file:
+                if damaged := file.testzip():
+                    raise ValueError(f"{damaged} in it is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
         return content | {}  # a TypeError if it isn't a dictionary
     except Exception as error:  # a broken file makes torch raise nearly anything
@@ -317,8 +325,8 @@ def read_boxes(annotation):
 
     Raises ValueError with the reason when the file is not a sound annotation.
     """
-    text = annotation.read_bytes()
-    if b"<!ENTITY" in text:  # no real annotation has any; entities can be made to eat all memory
+    text = annotation.read_bytes().decode("utf-8", "replace")  # in any other encoding, what follows could be hidden
+    if "<!ENTITY" in text:  # no real annotation has any; entities can be made to eat all memory
         raise ValueError("the annotation declares XML entities")
     try:
         root = ElementTree.fromstring(text)
@@ -426,16 +434,16 @@ def crop_dogs(source, out, size=64, square=False, part="all"):
             before = "crops.json can't be read"
         if before != made_of:
             raise UserError(f"{out} holds crops made otherwise ({before}): choose another --out or delete it")
+    files = sorted(path for path in photos.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+    if len(files) < (1 if part == "all" else 5):
+        raise UserError(f"{photos}: {len(files)} photos in its folders, too few for what is asked")
     out.mkdir(parents=True, exist_ok=True)
     write_json(note, made_of)
     for left_over in out.glob("n*.png.part"):  # of a run that was killed
         left_over.unlink()
 
-    files = sorted(path for path in photos.glob("*/*") if path.suffix.lower() in EXTENSIONS)
     if part != "all":
         files = [path for index, path in enumerate(files) if (index % 5 == 4) == (part == "test")]
-    if not files:
-        raise UserError(f"{photos}: no photos in its folders" + f" for the part {part!r}" * (part != "all"))
     crop = partial(crop_missing, annotations=annotations, out=out, size=size, square=square)
     made, found, skipped, progress = 0, 0, {}, Progress()
     # Decoding, resizing and compressing happen in C, outside of Python's lock: threads keep all cores busy.
@@ -506,8 +514,8 @@ def tile(pictures, columns=8, gap=2):
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--source", type=Path, metavar="DIR", help="a copy of the data set, instead of fetching it")
-    parser.add_argument("--toy", type=number(int, 1), metavar="N", help="draw this many photos instead")
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="which toy dogs are drawn")
+    parser.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw this many photos instead")
+    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="which toy dogs are drawn")
     parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
     parser.add_argument("--square", action="store_true", help="grow each box to a square first: no stretched dogs")
     parser.add_argument("--split", action="store_true", help="keep the dogs of every fifth photo apart, for testing")

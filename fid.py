@@ -668,6 +668,16 @@ def breeds_of(paths):
     return breeds
 
 
+def breeds_covered(features, real, breeds):
+    """The breed of the real crop nearest to each of the pictures, and three cells of a table: how many breeds there
+    are among them, their effective number, and the mean distance.  Real crops themselves look for the nearest other.
+    """
+    away, index = nearest(features, real, leave_out_self=features is real)
+    found = [breeds[i] for i in index.tolist()]
+    covered = f"{len(set(found))} of {len(set(breeds))}"
+    return found, covered, f"{effective_number(found):.1f}", f"{away.mean():.4f}"
+
+
 def print_breeds(real, fake, breeds, untrained):
     """The table of --breeds: features of real crops (N, 2048) and fakes (M, 2048), and the breeds of the crops."""
     print("Each picture counts for the breed of the nearest real crop (cosine distance of the features).")
@@ -676,10 +686,8 @@ def print_breeds(real, fake, breeds, untrained):
     print("|  | breeds covered | effective number of breeds | mean distance to the nearest real crop |")
     print("| --- | --- | --- | --- |")
     for name, features in (("fakes", fake), ("real crops", real)):
-        away, index = nearest(features, real, leave_out_self=name == "real crops")
-        found = [breeds[i] for i in index.tolist()]
-        covered = f"{len(set(found))} of {len(set(breeds))}"
-        print(f"| {name} | {covered} | {effective_number(found):.1f} | {away.mean():.4f} |")
+        found, *row = breeds_covered(features, real, breeds)
+        print(f"| {name} | {' | '.join(row)} |")
     own = sum(a == b for a, b in zip(found, breeds, strict=True)) / len(breeds)
     print(f"({100 * own:.1f} % of the real crops are nearest to one of their own breed, each against the others)")
 
@@ -757,7 +765,7 @@ def parse_options():
         help=f"change the second folder's pictures; all for a table, or {distortions}")  # fmt: skip
     add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
-    add("--batch", type=number(int, 1), default=50, help="pictures per pass of the network")
+    add("--batch", type=number(int, 1, 10**5), default=50, help="pictures per pass of the network")
     add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by some tenths of a percent")
     parser.add_seed_and_device()
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """Section 4 as one HTML page: runs side by side, in pictures, curves and figures.
 
-    python report.py runs/*           -> report.html, and curves.svg in each run folder
+    python report.py runs/*                                  -> report.html, and curves.svg in each run folder
+    python report.py runs/* --breeds datasets/dogs64         and how many breeds each run draws
 
 Runs of one variant that differ in nothing but their seeds are drawn as their mean and range.  Runs may be unfinished.
 The page holds everything and needs no network, so it can be sent as one file.
@@ -12,6 +13,7 @@ import html
 import io
 import json
 import math
+import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +22,9 @@ import torch
 from PIL import Image
 
 import fid
-from data import Parser, UserError, replacing, run
-from sample import attention_maps, attention_sheet, latents, load_generator
+from data import Parser, Progress, UserError, number, replacing, run
+from model import generate
+from sample import attention_maps, attention_sheet, find_snapshot, latents, load_generator
 from train import FREE, MILESTONES, read_config, variant
 
 VARIANTS = ["full", "no-attn", "no-gen-attn", "no-disc-attn"]
@@ -59,7 +62,7 @@ def read_log(folder):
     try:
         with open(folder / "log.csv", newline="") as file:
             text = file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no run to read there ({error})") from None
     rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # the last line may be half written
     if not rows:
@@ -258,7 +261,7 @@ def sheet_of(run, step):
     try:
         with Image.open(path) as image:
             return embed(image.crop((0, 0, image.width // 2, image.height // 2)), f"{run.folder} {step}")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         return html.escape(f"{path}: {error}")
 
 
@@ -315,6 +318,33 @@ def attention_section(run):
     )
     note = "Two generated dogs with five points each; then, in each point's colour, where it looks.  The same z."
     return f"<h2>Where attention looks</h2>{table(head, rows)}<p>{note}</p>{''.join(pictures)}"
+
+
+@torch.no_grad()
+def breeds_section(runs, folder, weights, count):
+    """Mode collapse (section 4.1.3): to how many breeds of real crops the pictures of each run are nearest."""
+    paths = fid.list_images(folder)
+    breeds, inception = fid.breeds_of(paths), fid.load_inception(weights)
+    real = torch.cat(list(fid.features_of(folder, paths, inception))).cpu()
+    sets, progress = [(f"the {len(paths):,} real crops, each against the others", real)], Progress(file=sys.stderr)
+    for index, one in enumerate(runs, 1):
+        try:
+            generator, step = load_generator(find_snapshot(one.folder))
+        except (UserError, OSError) as error:
+            print(f"no breeds of {one.folder}: {error}")
+            continue
+        z = latents(0, count, generator.z_dim)[:count]
+        fakes = torch.cat([inception(generate(generator, part).float() / 255) for part in z.split(50)])
+        sets.append((f"{one.folder} at step {step:,}", fakes.cpu()))
+        progress(f"breeds: {index} of {len(runs)} runs", last=index == len(runs))
+    rows = [(html.escape(name), *fid.breeds_covered(features, real, breeds)[1:]) for name, features in sets]
+    kind = "untrained" if inception.weights.startswith("random") else "trained"
+    note = (
+        f"{count:,} pictures of each run; each counts for the breed of the real crop that is nearest in the features "
+        f"of an {kind} Inception network. The effective number is n for n breeds that are equally frequent."
+    )
+    head = ("pictures", "breeds covered", "effective number", "mean distance to the nearest crop")
+    return f"<h2>Breeds (section 4.1.3)</h2><p>{note}</p>{table(head, rows)}"
 
 
 # The page -----------------------------------------------------------------------------------------------------
@@ -392,8 +422,8 @@ def group(runs):
     return named
 
 
-def page(runs):
-    """All sections for runs that read_run gave -> HTML."""
+def page(runs, breeds=""):
+    """All sections for runs that read_run gave, with that of the breeds -> HTML."""
     groups = group(runs)
     distances = sorted({run.distance for run in runs if "fid" in run.points})
     title = "Self-Attention GAN on dogs"
@@ -423,6 +453,7 @@ def page(runs):
         *map(compare_distance, distances),
         compare("discriminator loss (nats)", "d_loss", zero=True),
         compare("generator loss (nats)", "g_loss", zero=True),
+        breeds,
         when_to_stop(full) if full else "",
         attention_section(full) if full else "",
         "<h2>Each variant</h2>",
@@ -442,6 +473,11 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
+    parser.add_argument(
+        "--breeds", type=Path, metavar="DIR", help="crops of data.py: which breeds are covered? (slow)"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="Inception's for --breeds, see fid.py")
+    parser.add_argument("--count", type=number(int, 1, 10**6), default=1000, help="pictures of each run for --breeds")
     args = parser.parse_args()
     runs = []
     for folder in dict.fromkeys(args.runs):
@@ -453,8 +489,9 @@ def main():
             print(f"left out: {error}")
     if not runs:
         raise UserError("none of these folders holds a run with figures")
+    breeds = breeds_section(runs, args.breeds, args.weights, args.count) if args.breeds else ""
     with replacing(args.out) as temporary:
-        temporary.write_text(page(runs))
+        temporary.write_text(page(runs, breeds))
     print(args.out)
 
 

@@ -192,7 +192,7 @@ def main():
     add("--attention", action="store_true", help="draw where points of generated dogs look")
     add("--interpolate", action="store_true", help="draw the way from one dog to another")
     add("--export", type=Path, metavar="FILE", help="write the averaged generator to a small snapshot file")
-    add("--batch", type=number(int, 1), default=64, help="pictures at a time, with --count")
+    add("--batch", type=number(int, 1, 10**5), default=64, help="pictures at a time, with --count")
     add("--out", type=Path, help="the picture, or with --count the folder, to write; default: in the run folder")
     parser.add_seed_and_device()
     args = parser.parse_args()

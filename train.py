@@ -465,18 +465,28 @@ def parse_options(arguments=None):
     add("--out", type=Path, metavar="DIR", help="the run folder; default runs/full, runs/no-attn, ...")
     add("--resume", type=Path, metavar="DIR", help="go on with the run in this folder, with its options")
     add("--steps", type=number(int, 1), default=30000, help="steps in all, each one of D and one of G")
-    add("--batch", type=number(int, 1), default=64, help="photos a step")
+    add("--batch", type=number(int, 1, 10**5), default=64, help="photos a step")
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
-    add("--width", type=number(int, 1), default=64, help="channels c of the widest maps, 8c of the narrowest at 64x64")
-    add("--logit-gain", type=number(float, 0), default=5.0, help="D's logits are multiplied by this; 1: plain SAGAN")
+    add(
+        "--width",
+        type=number(int, 1, 4096),
+        default=64,
+        help="channels c of the widest maps, 8c of the narrowest at 64x64",
+    )
+    add(
+        "--logit-gain",
+        type=number(float, 0, 1000),
+        default=5.0,
+        help="D's logits are multiplied by this; 1: plain SAGAN",
+    )
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
         help="D sees pictures moved at random by up to this share of their side; 0: plain SAGAN")  # fmt: skip
-    add("--z-dim", type=number(int, 1), default=128, help="how many normals make a picture")
-    add("--lr-g", type=number(float, 0), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
-    add("--lr-d", type=number(float, 0), default=4e-4, help="learning rate of D")
+    add("--z-dim", type=number(int, 1, 10**5), default=128, help="how many normals make a picture")
+    add("--lr-g", type=number(float, 0, 1), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
+    add("--lr-d", type=number(float, 0, 1), default=4e-4, help="learning rate of D")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay a step of the averaged generator")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where the device has it")
     add("--compile", action="store_true", help="torch.compile both networks: a slow start, then faster on a GPU")
@@ -484,7 +494,13 @@ def parse_options(arguments=None):
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
     add("--save-every", type=number(int, 1), metavar="STEPS", help="checkpoints; default: once a minute")
     add("--fid-every", type=number(int, 1), metavar="STEPS", help="measure FID to the photos, into log.csv")
-    add("--fid-samples", type=number(int, 2), default=5000, metavar="N", help="on so many samples, always the same z")
+    add(
+        "--fid-samples",
+        type=number(int, 2, 10**7),
+        default=5000,
+        metavar="N",
+        help="on so many samples, always the same z",
+    )
     add("--weights", metavar="FILE", help="Inception's, see fid.py; random: an untrained network, no FID")
     parser.add_seed_and_device()
     options = parser.parse_args(arguments)

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -191,6 +193,23 @@ def test_no_run_at_all_is_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
         data.run(report.main)
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "report.html").exists()
+
+
+def test_breeds_are_those_of_the_nearest_crops(tmp_path, monkeypatch):
+    """A generator that always draws the same picture covers one breed; crops have those of their neighbours."""
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "crops").mkdir()
+    for index, name in enumerate(["a_0", "a_1", "b_0", "b_1", "c_0", "c_1"]):
+        pixels = pictures[index // 2 * 2] // 8 * 8 + index % 2  # two of a breed are nearly the same
+        Image.fromarray(pixels).save(tmp_path / f"crops/{name}.png")
+    folder = make_run(tmp_path / "run", [row(10, 2.0)])
+    same = torch.from_numpy(pictures[2]).permute(2, 0, 1)
+    monkeypatch.setattr(report, "find_snapshot", lambda folder: folder)
+    monkeypatch.setattr(report, "load_generator", lambda path: (SimpleNamespace(z_dim=4), 10))
+    monkeypatch.setattr(report, "generate", lambda generator, z: same.expand(len(z), 3, 32, 32))
+    section = report.breeds_section([report.read_run(folder)], tmp_path / "crops", "random", 5)
+    assert re.findall(r"<td>(\d of \d)</td><td>(.*?)</td>", section) == [("3 of 3", "3.0"), ("1 of 3", "1.0")]
+    assert "an untrained Inception" in section
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser: apt-get install chromium")

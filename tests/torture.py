@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu", "--steps=120"]
+OPTIONS = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu", "--steps=80"]
 OPTIONS += ["--log-every=1", "--save-every=1", "--sample-every=4"]
 
 
@@ -28,7 +28,9 @@ def start(data, out):
     """A process that begins the run, or goes on with it."""
     how = "--resume" if out.exists() else "--out"
     command = [sys.executable, ROOT / "train.py", how, out, "--data", data, *OPTIONS]
-    return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def live(data, out, dies_after=None, in_the_start=False):

@@ -23,8 +23,8 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial

@@ -21,8 +21,9 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
+import data
 import fid
-from data import Parser, Progress, UserError, number, replacing, run
+from data import Parser, Progress, UserError, replacing, run
 from model import generate
 from sample import attention_maps, attention_sheet, find_snapshot, latents, load_generator
 from train import FREE, MILESTONES, read_config, variant
@@ -477,7 +478,9 @@ def main():
         "--breeds", type=Path, metavar="DIR", help="crops of data.py: which breeds are covered? (slow)"
     )
     parser.add_argument("--weights", metavar="FILE", help="Inception's for --breeds, see fid.py")
-    parser.add_argument("--count", type=number(int, 1, 10**6), default=1000, help="pictures of each run for --breeds")
+    parser.add_argument(
+        "--count", type=data.number(int, 1, 10**6), default=1000, help="pictures of each, for --breeds"
+    )
     args = parser.parse_args()
     runs = []
     for folder in dict.fromkeys(args.runs):

@@ -370,7 +370,7 @@ def train(options):
     pictures = pictures.to(device)
     progress, start_step, start, last_save = Progress(), step, *[time.monotonic()] * 2
     last_row, last_row_step = start, step
-    log = open(out / "log.csv", "r+" if log_bytes else "w") if rank == 0 else io.StringIO()  # one process writes
+    log = open(out / "log.csv", "r+" if log_bytes else "w") if rank == 0 else io.StringIO()  # one process writes  # noqa: SIM115
     with log, catching_signals() as caught:
         log.seek(log_bytes)
         log.truncate()  # rows from after the checkpoint will be written again

@@ -1,4 +1,4 @@
-"""What breaks long runs: kills, damaged checkpoints, full disks; and bad input of all kinds.  README lists the promises."""
+"""What breaks long runs: kills, damaged checkpoints, full disks, bad input.  README lists the promises."""
 
 import os
 import resource

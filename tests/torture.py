@@ -3,8 +3,8 @@
     python tests/torture.py            50 kills (`make torture`)
     python tests/torture.py 500
 
-A small run is killed with SIGKILL at random moments, mostly while it trains and writes (a checkpoint after every step,
-a sheet and a snapshot after every fourth), sometimes while it starts, and resumed until it's done.  Then its weights,
+A small run is killed with SIGKILL at random moments, mostly while it trains and writes (a row of the log after every
+step, a checkpoint after every third, a sheet and a snapshot after every fourth), sometimes while it starts, and resumed until it's done.  Then its weights,
 its log (but for the speeds) and its files must be, to the bit, those of a run that nobody killed.
 """
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu", "--steps=80"]
-OPTIONS += ["--log-every=1", "--save-every=1", "--sample-every=4"]
+OPTIONS += ["--log-every=1", "--save-every=3", "--sample-every=4"]
 
 
 def start(data, out):

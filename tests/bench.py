@@ -1,18 +1,20 @@
 """How fast the scripts are next to plain ways of doing the same; run by hand, on the processor, offline.
 
-    python tests/bench.py                              all seven parts, about ten minutes
+    python tests/bench.py                              all nine parts, about a quarter of an hour
     python tests/bench.py --only 1 4 --rounds 9        some of them, more carefully
     python tests/bench.py --photos datasets/stanford-dogs    part 4 on real photos instead of drawn textures
 
 It prints: 1. ms for one attention, forward and backward, by three ways;  2. images/s of a training step, plain
 and ours;  3. the share of our step outside the networks;  4. photos/s of cropping, plain and ours, and how much
 decoding at reduced size changes a crop;  5. pictures/s of FID's Inception network, plain and ours;  6. seconds of
-the Frechet distance, by sqrtm and ours;  7. FID's peak memory for 1,000 and 20,000 pictures.  All contestants of a
-part take turns in one run, after a warm-up, and the best round of each counts: compare the ratios, the times depend
+the Frechet distance, by sqrtm and ours;  7. FID's peak memory for 1,000 and 20,000 pictures;  8. memory, files,
+threads and speed of a training of 2,000 steps, at its start and its end;  9. images/s of a training by one process
+with two threads and by two with one each.  All contestants of a part take turns in one run, after a warm-up, and the best round of each counts: compare the ratios, the times depend
 on the machine.
 """
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -319,12 +321,68 @@ def bench_memory(_):
             print(f"   {count:6,} pictures {peak_memory(target):7.0f} MB")
 
 
+# 8. and 9. Whole trainings ------------------------------------------------------------------------------------
+
+
+def write_photos(folder, count=200):
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def process_now():
+    """MB of memory, open files and threads of this process (Linux), and the time."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    memory, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
+    return memory, len(list(Path("/proc/self/fd").iterdir())), threads, time.perf_counter()
+
+
+def bench_long_run(_):
+    print("8. a training of 2,000 steps, width 8, batch 16, a sheet and a snapshot every 200")
+    states, average = [], train.update_average
+
+    def noting(*arguments):
+        average(*arguments)
+        states.append(process_now())
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch("train.update_average", noting):
+        write_photos(Path(folder))
+        arguments = ["--data", folder, "--out", f"{folder}/run", "--steps=2000", "--width=8", "--batch=16"]
+        with redirect_stdout(io.StringIO()):
+            train.train(train.parse_options([*arguments, "--attn-at=16", "--sample-every=200"]))
+    for first, last in ((200, 300), (1900, 2000)):
+        memory, files, threads, end = states[last - 1]
+        speed = (last - first) / (end - states[first - 1][3])
+        print(
+            f"   step {last:5,}: {memory:6.1f} MB, {files} open files, {threads} threads, {speed:.1f} steps/s before it"
+        )
+    print(f"   memory at step 2,000 is {states[1999][0] / states[199][0]:.3f} of that at 200 (promised: 1.02)")
+
+
+def bench_processes(_):
+    print("9. training, width 32, batch 32, attention at 16x16 (one process with two threads = 1)")
+    root, speeds = Path(__file__).resolve().parent.parent, []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "photos").mkdir()
+        write_photos(Path(folder) / "photos")
+        for count, threads in ((1, 2), (2, 1)):
+            out = f"{folder}/{count}"
+            how = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if count > 1 else []
+            options = ["--width=32", "--batch=32", "--attn-at=16", "--steps=100", "--data", f"{folder}/photos"]
+            command = [sys.executable, *how, "train.py", *options, "--out", out]
+            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+            subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+            rates = np.genfromtxt(f"{out}/log.csv", delimiter=",", names=True)["images_per_s"]
+            speeds.append(float(np.median(rates)))
+            print(f"   {count} x {threads} threads: {speeds[-1]:6.1f} images/s  {speeds[-1] / speeds[0]:.2f} x")
+
+
 PARTS = [bench_attention, bench_step, bench_outside, bench_crops, bench_inception, bench_distance, bench_memory]
+PARTS += [bench_long_run, bench_processes]
 
 
 def main():
     parser = data.Parser(__doc__)
-    parser.add_argument("--only", type=int, nargs="+", choices=range(1, 8), default=range(1, 8), help="which parts")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(1, 10), default=range(1, 10), help="which parts")
     parser.add_argument("--rounds", type=data.number(int, 1), default=5, help="rounds after the warm-up")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a copy of the Stanford Dogs for part 4")
     options = parser.parse_args()

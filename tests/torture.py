@@ -4,8 +4,9 @@
     python tests/torture.py 500
 
 A small run is killed with SIGKILL at random moments, mostly while it trains and writes (a row of the log after every
-step, a checkpoint after every third, a sheet and a snapshot after every fourth), sometimes while it starts, and resumed until it's done.  Then its weights,
-its log (but for the speeds) and its files must be, to the bit, those of a run that nobody killed.
+step, a checkpoint after every third, a sheet and a snapshot after every fourth), sometimes while it starts, and is
+resumed until it's done.  Then its weights, its log (but for the speeds) and its files must be, to the bit, those of
+a run that nobody killed.
 """
 
 import csv

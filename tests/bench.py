@@ -9,8 +9,8 @@ and ours;  3. the share of our step outside the networks;  4. photos/s of croppi
 decoding at reduced size changes a crop;  5. pictures/s of FID's Inception network, plain and ours;  6. seconds of
 the Frechet distance, by sqrtm and ours;  7. FID's peak memory for 1,000 and 20,000 pictures;  8. memory, files,
 threads and speed of a training of 2,000 steps, at its start and its end;  9. images/s of a training by one process
-with two threads and by two with one each.  All contestants of a part take turns in one run, after a warm-up, and the best round of each counts: compare the ratios, the times depend
-on the machine.
+with two threads and by two with one each.  All contestants of parts 1 to 6 take turns in one run, after a warm-up, and
+the best round of each counts: compare the ratios, the times depend on the machine.
 """
 
 import io
@@ -337,7 +337,7 @@ def process_now():
 
 
 def bench_long_run(_):
-    print("8. a training of 2,000 steps, width 8, batch 16, a sheet and a snapshot every 200")
+    print("8. a training of 2,000 steps, width 8, batch 16, a sheet and a snapshot every 100")
     states, average = [], train.update_average
 
     def noting(*arguments):
@@ -348,13 +348,11 @@ def bench_long_run(_):
         write_photos(Path(folder))
         arguments = ["--data", folder, "--out", f"{folder}/run", "--steps=2000", "--width=8", "--batch=16"]
         with redirect_stdout(io.StringIO()):
-            train.train(train.parse_options([*arguments, "--attn-at=16", "--sample-every=200"]))
+            train.train(train.parse_options([*arguments, "--attn-at=16", "--sample-every=100"]))
     for first, last in ((200, 300), (1900, 2000)):
         memory, files, threads, end = states[last - 1]
         speed = (last - first) / (end - states[first - 1][3])
-        print(
-            f"   step {last:5,}: {memory:6.1f} MB, {files} open files, {threads} threads, {speed:.1f} steps/s before it"
-        )
+        print(f"   step {last:5,}: {memory:6.1f} MB, {files} files, {threads} threads, {speed:.1f} steps/s before it")
     print(f"   memory at step 2,000 is {states[1999][0] / states[199][0]:.3f} of that at 200 (promised: 1.02)")
 
 

@@ -72,7 +72,7 @@ def load_generator(path, device="cpu", raw=False):
         generator.load_state_dict(snapshot["generator" if raw else "average"])
         if "optimizer_g" in snapshot and not raw:  # a checkpoint: its statistics are those of the trained weights
             refresh_batch_norm(generator, latents(0, 1024, generator.z_dim))
-        return generator.to(device, memory_format=torch.channels_last).eval(), snapshot["step"]
+        return generator.to(device, memory_format=torch.channels_last).eval(), int(snapshot["step"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no generator of this program in it ({error})") from None
 

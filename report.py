@@ -482,12 +482,12 @@ def main():
         "--count", type=data.number(int, 1, 10**6), default=1000, help="pictures of each, for --breeds"
     )
     args = parser.parse_args()
+    if args.out.is_dir():
+        parser.error(f"--out is the page to write, and {args.out} is a folder")
     runs = []
     for folder in dict.fromkeys(args.runs):
         try:
-            one = read_run(folder)
-            write_curves(folder, panels_of([one]))
-            runs.append(one)
+            runs.append(read_run(folder))
         except (UserError, OSError) as error:  # one bad run spoils no page
             print(f"left out: {error}")
     if not runs:
@@ -495,6 +495,8 @@ def main():
     breeds = breeds_section(runs, args.breeds, args.weights, args.count) if args.breeds else ""
     with replacing(args.out) as temporary:
         temporary.write_text(page(runs, breeds))
+    for one in runs:
+        write_curves(one.folder, panels_of([one]))
     print(args.out)
 
 

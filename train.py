@@ -394,8 +394,7 @@ def train(options):
             row_due = step % options.log_every == 0 or step == options.steps or fid_due
             show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
             save_due = now - last_save > 60 if options.save_every is None else step % options.save_every == 0
-            save_due, stop = any_process(save_due or step == options.steps, bool(caught))
-            if row_due or show_due or save_due:
+            if row_due or show_due:
                 check_finite(pending, step, out)
             if show_due or fid_due:
                 refresh_batch_norm(average, z_refresh)
@@ -422,12 +421,11 @@ def train(options):
                 )
             if show_due:
                 show()
-            if save_due:
+            save_due, stop = any_process(save_due or step == options.steps, bool(caught))
+            if save_due or stop:
+                check_finite(pending, step, out)
                 save()
                 last_save = time.monotonic()
-        if stop and step < options.steps:
-            check_finite(pending, step, out)
-            save()
     if step < options.steps:
         print("\n" * progress.terminal + f"saved at step {step:,}; go on with: python train.py --resume {out}")
     else:

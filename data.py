@@ -11,6 +11,7 @@ again does only what is missing; crops.json beside the pictures tells what was s
 
 import argparse
 import errno
+import gc
 import hashlib
 import http.client
 import json
@@ -78,6 +79,8 @@ def run(main):
         print(f"{Path(sys.argv[0]).name}: {text} ({error})", file=sys.stderr)
         sys.exit(2)
     if dist.is_initialized():
+        any_process()  # none leaves while another still needs it
+        gc.collect()  # what holds on to the group in a cycle would end it too late, with an abort
         dist.destroy_process_group()
 
 

@@ -146,7 +146,7 @@ def in_parallel(network):
     if not dist.is_initialized():
         return network
     device = next(network.parameters()).device
-    return DistributedDataParallel(network, [device] if device.type == "cuda" else None, broadcast_buffers=False)
+    return DistributedDataParallel(network, [device] if device.type == "cuda" else None, forward_sync_buffers=False)
 
 
 def own_share(x, dim=0):

@@ -587,7 +587,7 @@ def mistakes(tmp_path, monkeypatch):
         ("good good --breeds", "don't tell breeds"),
         ("--save-stats good x", "the name of an .npz"),
         ("--save-stats good nan.npz", "nan.npz is there already"),
-        ("good good --batch 0", "--batch: 0 is not at least 1"),
+        ("good good --batch 0", "--batch: 0 is not between 1 and 100000"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(mistakes, command, arguments, words):

@@ -112,6 +112,8 @@ def test_a_killed_worker_ends_the_job_with_a_message_and_it_resumes(photos, tmp_
         for line in process.stdout:
             if line.startswith("step"):
                 break
+        while not (out / "checkpoint.pt").exists():
+            assert process.poll() is None
         os.kill(workers_of(process)[1], signal.SIGKILL)
         output = process.communicate(timeout=120)[0]  # raises if it hangs
     assert process.returncode != 0

@@ -446,13 +446,14 @@ def check_finite(pending, step, out):
 
 
 def read_config(run_folder):
-    """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
+    """The config.json of a run: options, size, photos, versions, ...  Raises UserError if the folder holds no run."""
     try:
         config = json.loads((run_folder / "config.json").read_text())
         config["options"] = {"logit_gain": 1.0, "shift": 0.0} | config[
             "options"
         ]  # runs from before there was a choice
-        return {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
+        found = {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
+        return found | {"versions": config.get("versions", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run_folder}: no run to read there ({error})") from None
 

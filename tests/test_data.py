@@ -461,6 +461,16 @@ def test_no_member_of_an_archive_lands_outside_the_target(tmp_path, way):
     assert set(left) <= {"datasets", "datasets/a.tar", "datasets/Images", "datasets/Images/a"}
 
 
+def test_a_device_in_an_archive_is_refused(tmp_path):
+    member = tarfile.TarInfo("Images/device")
+    member.type, member.devmajor, member.devminor = tarfile.CHRTYPE, 1, 3
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.addfile(member)
+    with pytest.raises(data.UserError, match="device"):
+        data.unpack(tmp_path / "a.tar", tmp_path, "Images")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
 @pytest.mark.parametrize("tar", [make_tar(("Images/a", "b" * 5000))[:3000], make_tar(("Else/a", "b")), b"no tar"])
 def test_a_broken_archive_is_unpacked_whole_or_not_at_all(tmp_path, tar):
     (tmp_path / "a.tar").write_bytes(tar)

@@ -30,7 +30,7 @@ DOGS_STEPS ?= 20000
 LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --sample-every 1000
 dogs: .venv/ready
 	test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS)
-	if test -d runs/dogs; then $(PY) train.py --resume runs/dogs --steps $(DOGS_STEPS); \
+	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --steps $(DOGS_STEPS); \
 	else $(PY) train.py --out runs/dogs --steps $(DOGS_STEPS) $(LAPTOP) \
 		--data $$(test -d datasets/dogs64 && echo datasets/dogs64 || echo datasets/toy64); fi
 	$(PY) sample.py runs/dogs
@@ -48,7 +48,7 @@ ablation: .venv/ready
 	for seed in $(SEEDS); do for variant in full no-attn no-gen-attn no-disc-attn; do \
 		case $$variant in full) off=;; no-attn) off="--no-gen-attn --no-disc-attn";; *) off=--$$variant;; esac; \
 		out=$(ABLATION)/$$variant-$$seed; \
-		if test -d $$out; then to=--resume; else to=--out; fi; \
+		if test -f $$out/config.json; then to=--resume; else to=--out; fi; \
 		$(PY) train.py $$to $$out --data $(DATA) --steps $(STEPS) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
 	done; done; \
 	$(PY) report.py $(ABLATION)/*-[0-9]* --out $(ABLATION)/report.html

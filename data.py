@@ -59,6 +59,7 @@ def run(main):
     """Run a script's main(): no traceback for a user's mistake, a full disk or Ctrl-C."""
     try:
         main()
+        any_process()  # none leaves while another still needs it
     except (UserError, OSError, torch.OutOfMemoryError) as error:
         message = " ".join(str(error).split())
         if isinstance(error, torch.OutOfMemoryError):
@@ -67,7 +68,7 @@ def run(main):
             message = f"the disk is full; what was saved before is kept ({message})"
         if sys.stdout.isatty():
             print()  # below the progress line
-        if dist.is_initialized() or os.environ.get("RANK", "0") == "0":  # before they've joined, all say the same
+        if dist.is_initialized() or os.environ.get("LOCAL_RANK", "0") == "0":  # before they join, all say the same
             print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -75,11 +76,12 @@ def run(main):
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        text = "another process of this job has ended; start the job again, a training with --resume"
-        print(f"{Path(sys.argv[0]).name}: {text} ({error})", file=sys.stderr)
+        text = (
+            "the others can't be reached, mostly as another process has ended; start again, a training with --resume"
+        )
+        print(f"{Path(sys.argv[0]).name}: {text} ({' '.join(str(error).split())})", file=sys.stderr)
         sys.exit(2)
     if dist.is_initialized():
-        any_process()  # none leaves while another still needs it
         gc.collect()  # what holds on to the group in a cycle would end it too late, with an abort
         dist.destroy_process_group()
 
@@ -143,12 +145,14 @@ def join_processes(device):
         return device
     if device.startswith("cuda"):
         local_rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if device != "cuda" or local_rank >= count:
+        if device != "cuda" or int(os.environ["LOCAL_WORLD_SIZE"]) > count:
             raise UserError(
                 f"--device {device}: torchrun gives each process a GPU of its own, here 1 to {count} of them"
             )
         torch.cuda.set_device(local_rank)
         device = f"cuda:{local_rank}"
+    elif device != "cpu":
+        raise UserError(f"--device {device}: torchrun needs cuda or cpu")
     # Gradients go from GPU to GPU; what the processes agree on otherwise never waits for one.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     if dist.get_rank() > 0:
@@ -200,12 +204,12 @@ def replacing(path, sync=False):
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def write_json(path, value):
-    with replacing(path) as temporary:
+def write_json(path, value, sync=False):
+    with replacing(path, sync) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 

@@ -20,7 +20,7 @@ import os
 import platform
 import signal
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -141,7 +141,8 @@ def make_networks(size, options):
 def in_parallel(network):
     """The network as torchrun's processes train it together: backward() averages the gradients over all of them.
 
-    Spectral norm's vectors follow from the weights, so they are the same everywhere, and buffers needn't be sent.
+    Buffers needn't be sent: spectral norm's vectors follow from the weights, so they are the same everywhere, and
+    batch norm's running statistics aren't used in training.
     """
     if not dist.is_initialized():
         return network
@@ -295,7 +296,7 @@ def train(options):
             raise UserError(
                 f"{options.data} doesn't hold the {read_config(out)['photos']} pictures the run began with"
             )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and {path.name for path in out.iterdir()} - {"config.json.part"}:  # which a kill may leave
         raise UserError(f"{out} holds a run: go on with --resume {out}, or choose another --out")
     options.device = device = join_processes(options.device)
     rank, world = rank_and_world()
@@ -323,7 +324,7 @@ def train(options):
             pending = list(checkpoint["pending"].to(device).view(-1, 4))
             if min(step, log_bytes) < 0:
                 raise ValueError(f"step {step}, {log_bytes} bytes of the log")
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError) as error:
             raise UserError(f"{out / 'checkpoint.pt'} doesn't fit this run ({error})") from None
         if not (out / "log.csv").is_file() or (out / "log.csv").stat().st_size < log_bytes:
             raise UserError(f"{out / 'log.csv'} has lost rows that it had at the last checkpoint: put it back")
@@ -334,9 +335,10 @@ def train(options):
     measure = distance_meter(options) if options.fid_every and step < options.steps else None
     any_process()  # all have looked at the folder before one writes to it
     if rank == 0:
-        with nullcontext(out) if options.resume else replacing(out) as folder:  # no run without its options, ever
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "config.json", config | {"versions": versions})
+        out.mkdir(parents=True, exist_ok=True)
+        for left_over in out.rglob("*.part"):  # of a run that was killed
+            left_over.unlink()
+        write_json(out / "config.json", config | {"versions": versions}, sync=True)  # the first file in it
     if options.compile:
         generator.compile()
         discriminator.compile()
@@ -351,6 +353,7 @@ def train(options):
             )
         if rank > 0:
             return
+        log.flush()
         os.fsync(log.fileno())  # the checkpoint tells how much of it is true
         parts = {name: part.state_dict() for name, part in state.items()}
         figures = torch.stack(pending).cpu() if pending else torch.empty(0, 4)

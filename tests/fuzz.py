@@ -77,11 +77,15 @@ def make_world(folder):
         assert status == 0, errors
 
 
+class Hang(BaseException):
+    """No Exception, which the scripts could take for a fault of the input."""
+
+
 def start(arguments, limit=60):
-    """Run a script in this process -> exit status, stdout, stderr.  TimeoutError if it takes too long."""
+    """Run a script in this process -> exit status, stdout, stderr.  Raises Hang if it takes too long."""
 
     def alarm(*_):
-        raise TimeoutError(f"still at work after {limit} seconds")
+        raise Hang(f"still at work after {limit} seconds")
 
     out, err = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, arguments
@@ -156,7 +160,7 @@ def strange_checkpoint(path, rng):
     """A well-formed .pt file with a part missing, renamed, of another type or shape, or not finite."""
     content = torch.load("run/checkpoint.pt", weights_only=True)
     key = rng.choice(list(content))
-    wrong = [None, 7, "x", [], {}, torch.zeros(3), float("nan"), {"step": {}}, -1]
+    wrong = [None, 7, "x", [], {}, torch.zeros(3), float("nan"), float("inf"), {"step": {}}, -1]
     if rng.random() < 0.3:
         del content[key]
     elif rng.random() < 0.5 and isinstance(content[key], dict) and content[key]:
@@ -204,7 +208,7 @@ def attempt(rng, world):
         name, before = f"{' '.join(arguments)}   [{what}]", picture_of(folder)
         try:
             status, _, errors = start(arguments)
-        except Exception as error:
+        except (Exception, Hang) as error:
             return name, f"{type(error).__name__}: {error}", None
         finally:
             os.chdir(world)

@@ -389,10 +389,11 @@ def test_a_picture_that_only_one_process_can_t_read_ends_them_all(tmp_path):
     assert done.returncode != 0 and "fid.py: a/002.png: can't be read as a picture" in done.stderr
 
 
-@pytest.mark.parametrize(("device", "local_rank"), [("cuda:1", "0"), ("cuda", "2")])
-def test_each_process_needs_a_gpu_of_its_own(monkeypatch, device, local_rank):
+@pytest.mark.parametrize(("device", "processes"), [("cuda:1", "2"), ("cuda", "3")])
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch, device, processes):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
-    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(fid.UserError, match="a GPU of its own, here 1 to 2 of them"):
         data.join_processes(device)

@@ -28,7 +28,7 @@ OPTIONS += ["--log-every=1", "--save-every=3", "--sample-every=4"]
 
 def start(data, out):
     """A process that begins the run, or goes on with it."""
-    how = "--resume" if out.exists() else "--out"
+    how = "--resume" if (out / "config.json").exists() else "--out"
     command = [sys.executable, ROOT / "train.py", how, out, "--data", data, *OPTIONS]
     more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     more["env"] = os.environ | {"OMP_NUM_THREADS": "1"}  # quicker for such small networks

@@ -336,8 +336,9 @@ def train(options):
     any_process()  # all have looked at the folder before one writes to it
     if rank == 0:
         out.mkdir(parents=True, exist_ok=True)
-        for left_over in out.rglob("*.part"):  # of a run that was killed
-            left_over.unlink()
+        for folder in ("samples", "snapshots"):  # only there: sample.py may be writing elsewhere in the run
+            for left_over in (out / folder).glob("*.part"):  # of a run that was killed
+                left_over.unlink()
         write_json(out / "config.json", config | {"versions": versions}, sync=True)  # the first file in it
     if options.compile:
         generator.compile()

@@ -76,9 +76,7 @@ def run(main):
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        text = (
-            "the others can't be reached, mostly as another process has ended; start again, a training with --resume"
-        )
+        text = "a connection broke, mostly as another process has ended; start again, a training with --resume"
         print(f"{Path(sys.argv[0]).name}: {text} ({' '.join(str(error).split())})", file=sys.stderr)
         sys.exit(2)
     if dist.is_initialized():

@@ -453,9 +453,8 @@ def read_config(run_folder):
     """The config.json of a run: options, size, photos, versions, ...  Raises UserError if the folder holds no run."""
     try:
         config = json.loads((run_folder / "config.json").read_text())
-        config["options"] = {"logit_gain": 1.0, "shift": 0.0} | config[
-            "options"
-        ]  # runs from before there was a choice
+        before_the_choice = {"logit_gain": 1.0, "shift": 0.0}  # what runs had that don't name it
+        config["options"] = before_the_choice | config["options"]
         found = {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
         return found | {"versions": config.get("versions", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -475,18 +474,8 @@ def parse_options(arguments=None):
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
-    add(
-        "--width",
-        type=number(int, 1, 4096),
-        default=64,
-        help="channels c of the widest maps, 8c of the narrowest at 64x64",
-    )
-    add(
-        "--logit-gain",
-        type=number(float, 0, 1000),
-        default=5.0,
-        help="D's logits are multiplied by this; 1: plain SAGAN",
-    )
+    add("--width", type=number(int, 1, 4096), default=64, help="channels c of the widest maps; 8c of the narrowest")
+    add("--logit-gain", type=number(float, 0, 1000), default=5.0, help="D's logits are multiplied by this; 1: plain")
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
         help="D sees pictures moved at random by up to this share of their side; 0: plain SAGAN")  # fmt: skip
     add("--z-dim", type=number(int, 1, 10**5), default=128, help="how many normals make a picture")
@@ -499,13 +488,7 @@ def parse_options(arguments=None):
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
     add("--save-every", type=number(int, 1), metavar="STEPS", help="checkpoints; default: once a minute")
     add("--fid-every", type=number(int, 1), metavar="STEPS", help="measure FID to the photos, into log.csv")
-    add(
-        "--fid-samples",
-        type=number(int, 2, 10**7),
-        default=5000,
-        metavar="N",
-        help="on so many samples, always the same z",
-    )
+    add("--fid-samples", type=number(int, 2, 10**7), default=5000, metavar="N", help="on so many, always the same z")
     add("--weights", metavar="FILE", help="Inception's, see fid.py; random: an untrained network, no FID")
     parser.add_seed_and_device()
     options = parser.parse_args(arguments)

@@ -9,10 +9,8 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu", "--precision=fp32"]
@@ -33,6 +31,7 @@ def main():
     real = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     z_d, z_g, _ = noise_of_step(0, 0, 4, 8)
     own = own_share(real), own_share(z_d), own_share(z_g), own_share(shifts_of_step(0, 0, 4, 4), dim=1)
+    assert len(own[0]) == 4 // train.rank_and_world()[1]  # or all would do all the work, with the same gradients
     figures = train_step(in_parallel(generator), in_parallel(discriminator), *optimizers, *own, torch.float32)
     gradients = {f"{n}.{name}": p.grad for n in (0, 1) for name, p in (generator, discriminator)[n].named_parameters()}
     if train.rank_and_world()[0] == 0:
@@ -66,14 +65,6 @@ def output_of(*arguments):
         output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     return output
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
 
 
 def test_the_gradients_of_two_processes_are_those_of_one(tmp_path):

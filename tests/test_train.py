@@ -37,14 +37,6 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def ten_steps(photos, tmp_path_factory):
     return run(photos, tmp_path_factory.mktemp("ten") / "run", 10)
 

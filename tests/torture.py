@@ -26,6 +26,13 @@ OPTIONS = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu"
 OPTIONS += ["--log-every=1", "--save-every=3", "--sample-every=4"]
 
 
+def draw_photos(folder):
+    """Twenty pictures of noise, 32x32: enough for a run that isn't looked at."""
+    folder.mkdir()
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+
+
 def start(data, out):
     """A process that begins the run, or goes on with it."""
     how = "--resume" if (out / "config.json").exists() else "--out"
@@ -86,9 +93,7 @@ def assert_same(one, other):
 def torture(folder, kills, seed=0):
     """Kill runs in `folder` until there were so many kills; AssertionError if one ends otherwise than the first."""
     rng, data = random.Random(seed), folder / "photos"
-    data.mkdir()
-    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
-        Image.fromarray(pixels).save(data / f"{index:02d}.png")
+    draw_photos(data)
     live(data, folder / "spared")
     done = runs = 0
     while done < kills:

@@ -199,10 +199,12 @@ def main():
     if bool(args.count) + args.attention + args.interpolate > 1:
         parser.error("--count, --attention, --interpolate: take one")
     snapshot = find_snapshot(args.run, args.step)
+    device = join_processes(args.device)
+    if not args.count and rank_and_world()[0] > 0:
+        return  # one picture is no work to share
     if args.export:
         export(snapshot, args.export)
         return
-    device = join_processes(args.device) if args.count else args.device  # one picture is no work to share
     generator, step = load_generator(snapshot, device, args.raw)
     folder = Path() if args.run.suffix == ".pt" else args.run
     if args.count:

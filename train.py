@@ -333,7 +333,11 @@ def train(options):
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
     measure = distance_meter(options) if options.fid_every and step < options.steps else None
-    any_process()  # all have looked at the folder before one writes to it
+    steps = torch.tensor([step, -step])
+    if dist.is_initialized():  # all meet here: they have looked at the folder before one writes to it
+        dist.all_reduce(steps, dist.ReduceOp.MAX)
+    if steps.sum() != 0:
+        raise UserError(f"{out}: not all processes see the same checkpoint there: the machines must share the folder")
     if rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         for folder in ("samples", "snapshots"):  # only there: sample.py may be writing elsewhere in the run

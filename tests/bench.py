@@ -349,7 +349,7 @@ def bench_long_run(_):
         arguments = ["--data", folder, "--out", f"{folder}/run", "--steps=2000", "--width=8", "--batch=16"]
         with redirect_stdout(io.StringIO()):
             train.train(train.parse_options([*arguments, "--attn-at=16", "--sample-every=100"]))
-    for first, last in ((200, 300), (1900, 2000)):
+    for first, last in ((100, 200), (1900, 2000)):
         memory, files, threads, end = states[last - 1]
         speed = (last - first) / (end - states[first - 1][3])
         print(f"   step {last:5,}: {memory:6.1f} MB, {files} files, {threads} threads, {speed:.1f} steps/s before it")
@@ -368,7 +368,7 @@ def bench_processes(_):
             options = ["--width=32", "--batch=32", "--attn-at=16", "--steps=100", "--data", f"{folder}/photos"]
             command = [sys.executable, *how, "train.py", *options, "--out", out]
             environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+            subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
             rates = np.genfromtxt(f"{out}/log.csv", delimiter=",", names=True)["images_per_s"]
             speeds.append(float(np.median(rates)))
             print(f"   {count} x {threads} threads: {speeds[-1]:6.1f} images/s  {speeds[-1] / speeds[0]:.2f} x")

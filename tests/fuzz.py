@@ -51,9 +51,8 @@ VALUES += ["\u00e9", "a\nb", "..", "/dev/null", "--", "nix", "run", "photos", "p
 LONG = {"--steps": 3}  # a sound larger number would only take long
 
 
-def make_world(folder):
-    """Small files of every kind that the scripts read."""
-    os.chdir(folder)
+def make_world():
+    """Small files, in the current folder, of every kind that the scripts read."""
     rng = np.random.default_rng(0)
     for name in ("photos", "more"):
         Path(name).mkdir()
@@ -72,9 +71,8 @@ def make_world(folder):
         sigma = np.cov(features, rowvar=False).astype(np.float32)
         np.savez(f"{name}.npz", mu=features.mean(0), sigma=sigma, count=5, weights="random 1")
     torch.save({"fc.weight": torch.zeros(3, 3)}, "weights.pth")
-    for command in (f"train.py --data photos --out run --steps 2 {SMALL}",):
-        status, _, errors = start(command.split())
-        assert status == 0, errors
+    status, _, errors = start(f"train.py --data photos --out run --steps 2 {SMALL}".split())
+    assert status == 0, errors
 
 
 class Hang(BaseException):
@@ -194,10 +192,8 @@ def spoil_option(arguments, rng):
 
 def attempt(rng, world):
     """One case in a fresh copy of the world -> (name, what went wrong or None, exit status)."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder) / "world"
-        shutil.copytree(world, folder)
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        shutil.copytree(world, ".", dirs_exist_ok=True)
         arguments = rng.choice(COMMANDS).split()
         if rng.random() < 0.4:
             arguments, what = spoil_option(arguments, rng)
@@ -205,32 +201,30 @@ def attempt(rng, world):
             used = {argument.split("/")[0] for argument in arguments if not argument.startswith("--")}
             files = [path for path in Path().rglob("*") if path.is_file() and path.parts[0] in used]
             what = spoil(rng.choice(sorted(files)), rng)
-        name, before = f"{' '.join(arguments)}   [{what}]", picture_of(folder)
+        name, before = f"{' '.join(arguments)}   [{what}]", picture_of(Path())
         try:
             status, _, errors = start(arguments)
         except (Exception, Hang) as error:
             return name, f"{type(error).__name__}: {error}", None
-        finally:
-            os.chdir(world)
         told = [
             line for line in errors.splitlines() if line.startswith(f"{arguments[0]}: ") and "warning: " not in line
         ]
-        if Path(folder, "pwned").exists():
+        if Path("pwned").exists():
             return name, "code in a file was run", status
         if status not in (0, 2):
             return name, f"exit status {status}: {errors}", status
         if status == 2 and (len(told) != 1 or len(told[0]) > 600 or "Traceback" in errors):
             return name, f"not one line: {errors}", status
-        if status == 2 and before != (after := picture_of(folder)):
+        if status == 2 and before != (after := picture_of(Path())):
             return name, f"changed: {sorted(map(str, before.items() ^ after.items()))[:4]} ({told[0]})", status
         return name, None, status
 
 
 def fuzz(seconds=None, cases=None, seed=0):
     """Cases until the time is over or there were so many -> what went wrong: [(case, fault)]."""
-    faults, statuses, here, end = [], Counter(), Path.cwd(), time.monotonic() + (seconds or 1e9)
-    with tempfile.TemporaryDirectory() as world:
-        make_world(world)
+    faults, statuses, end = [], Counter(), time.monotonic() + (seconds or 1e9)
+    with tempfile.TemporaryDirectory() as world, contextlib.chdir(world):
+        make_world()
         number = 0
         while time.monotonic() < end and number != cases:
             name, fault, status = attempt(random.Random(f"{seed} {number}"), world)
@@ -239,7 +233,6 @@ def fuzz(seconds=None, cases=None, seed=0):
                 faults.append((name, fault))
                 print(f"case {number}: {name}\n    {fault}", flush=True)
             number += 1
-        os.chdir(here)
     print(f"{number} cases: {statuses[2]} refused, {statuses[0]} harmless, {len(faults)} faults", flush=True)
     return faults
 

@@ -14,8 +14,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--width=4", "--batch=4", "--z-dim=8", "--attn-at=16", "--device=cpu", "--precision=fp32"]
-# One step with batch norm in evaluation mode, since on a CPU each process has statistics of its own otherwise.
-ONE_STEP = """
+# A few steps in the mode that argument 3 names.  In training mode each process has statistics of its own for batch
+# norm on a CPU, so that only in evaluation mode the gradients are those of one process.
+STEPS = """
 import sys
 import torch
 import train
@@ -25,17 +26,20 @@ from train import in_parallel, make_networks, noise_of_step, own_share, shifts_o
 def main():
     join_processes("cpu")
     torch.set_num_threads(1)
-    options = train.parse_options(sys.argv[2:])
+    (out, steps, mode), options = sys.argv[1:4], train.parse_options(sys.argv[4:])
     generator, discriminator, *optimizers = make_networks(32, options)
-    generator.eval(), discriminator.eval()
+    generator.train(mode == "train"), discriminator.train(mode == "train")
+    both = in_parallel(generator), in_parallel(discriminator)
     real = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     z_d, z_g, _ = noise_of_step(0, 0, 4, 8)
     own = own_share(real), own_share(z_d), own_share(z_g), own_share(shifts_of_step(0, 0, 4, 4), dim=1)
     assert len(own[0]) == 4 // train.rank_and_world()[1]  # or all would do all the work, with the same gradients
-    figures = train_step(in_parallel(generator), in_parallel(discriminator), *optimizers, *own, torch.float32)
+    for _ in range(int(steps)):
+        figures = train_step(*both, *optimizers, *own, torch.float32)
     gradients = {f"{n}.{name}": p.grad for n in (0, 1) for name, p in (generator, discriminator)[n].named_parameters()}
-    if train.rank_and_world()[0] == 0:
-        torch.save(gradients | {"figures": figures}, sys.argv[1])
+    states = [{k: v for k, v in n.state_dict().items() if "running" not in k} for n in (generator, discriminator)]
+    found = {"gradients": gradients, "states": states, "figures": figures}
+    torch.save(found, f"{out}-{train.rank_and_world()[0]}.pt")
 
 
 run(main)
@@ -68,14 +72,38 @@ def output_of(*arguments):
 
 
 def test_the_gradients_of_two_processes_are_those_of_one(tmp_path):
-    script = tmp_path / "one_step.py"
-    script.write_text(ONE_STEP)
-    found = []
+    script = tmp_path / "steps.py"
+    script.write_text(STEPS)
     for processes in (1, 2):
-        output_of(processes, script, tmp_path / f"{processes}.pt", *SMALL)
-        found.append(torch.load(tmp_path / f"{processes}.pt", weights_only=True))
-    assert sum(float(gradient.abs().sum()) for gradient in found[0].values()) > 1
-    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+        output_of(processes, script, tmp_path / f"{processes}", 1, "eval", *SMALL)
+    one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0"))
+    assert sum(float(gradient.abs().sum()) for gradient in one["gradients"].values()) > 1
+    for key in ("gradients", "figures"):
+        torch.testing.assert_close(two[key], one[key], rtol=1e-5, atol=1e-5)
+
+
+def test_all_processes_have_the_same_networks_after_some_steps(tmp_path):
+    script = tmp_path / "steps.py"
+    script.write_text(STEPS)
+    output_of(2, script, tmp_path / "two", 3, "train", *SMALL)
+    first, second = (torch.load(tmp_path / f"two-{rank}.pt", weights_only=True)["states"] for rank in (0, 1))
+    assert any("parametrizations.weight.0._u" in name for name in first[0])  # spectral norm's, which nobody sends
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_machines_that_see_other_checkpoints_are_refused(photos, tmp_path):
+    common = ["--data", photos, *SMALL, "--log-every=1"]
+    for rank in (0, 1):  # what two machines may have under the same name if they don't share a disk
+        output_of(1, "train.py", "--out", tmp_path / f"run-{rank}", f"--steps={rank + 1}", *common)
+    script = tmp_path / "other_disk.py"
+    script.write_text(
+        "import os, sys, train\nfrom data import run\nsys.argv[2] += os.environ['RANK']\n"
+        "run(lambda: train.train(train.parse_options()))\n"
+    )
+    with start(2, script, "--resume", tmp_path / "run-", "--steps=9") as process:
+        output = process.communicate(timeout=240)[0]
+    assert process.returncode != 0 and "not all processes see the same checkpoint" in output, output
+    assert (tmp_path / "run-0/log.csv").read_text().count("\n") == 2
 
 
 def test_two_processes_make_one_run_that_one_or_two_can_go_on_with(photos, tmp_path):

@@ -1,5 +1,6 @@
 """What breaks long runs: kills, damaged checkpoints, full disks, bad input.  README lists the promises."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -20,9 +21,9 @@ ROOT = Path(data.__file__).resolve().parent
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The small world of fuzz.py: photos, and a run of two steps."""
-    folder, here = tmp_path_factory.mktemp("world"), Path.cwd()
-    fuzz.make_world(folder)
-    os.chdir(here)
+    folder = tmp_path_factory.mktemp("world")
+    with contextlib.chdir(folder):
+        fuzz.make_world()
     return folder
 
 

@@ -45,19 +45,17 @@ def start(data, out):
 def live(data, out, dies_after=None, in_the_start=False):
     """Let the run live for so many seconds after its first step (or its start) -> whether it was killed."""
     with start(data, out) as process:
-        if dies_after is None:
-            output = process.communicate()[0]
-        else:
-            lines = []
-            while not in_the_start and (line := process.stdout.readline()):
-                lines.append(line)
-                if line.startswith("step"):
-                    break
-            try:
-                output = "".join(lines) + process.communicate(timeout=dies_after)[0]
-            except subprocess.TimeoutExpired:
-                process.kill()
-                return True
+        lines = []
+        while dies_after is not None and not in_the_start and (line := process.stdout.readline()):
+            lines.append(line)
+            if line.startswith("step"):
+                break
+        try:
+            output = "".join(lines) + process.communicate(timeout=600 if dies_after is None else dies_after)[0]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            assert dies_after is not None, f"{out}: no end after ten minutes"
+            return True
     assert process.returncode == 0, output
     return False
 

@@ -74,9 +74,12 @@ def run(main):
     except KeyboardInterrupt:
         sys.exit(130)
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if "can't allocate memory" in str(error):  # what torch raises on a CPU
+            text = "out of memory: take a smaller --batch or --width"
+        elif isinstance(error, dist.DistError) or "gloo" in str(error):
+            text = "a connection broke, mostly as another process has ended; start again, a training with --resume"
+        else:
             raise
-        text = "a connection broke, mostly as another process has ended; start again, a training with --resume"
         print(f"{Path(sys.argv[0]).name}: {text} ({' '.join(str(error).split())})", file=sys.stderr)
         sys.exit(2)
     if dist.is_initialized():
@@ -167,9 +170,9 @@ def any_process(*flags):
     """Which of the flags, True or False, are true in any process: all go on in the same way.  They meet here."""
     if not dist.is_initialized():
         return flags
-    votes = torch.tensor(flags, dtype=torch.int32)
+    votes = torch.tensor([*flags, False], dtype=torch.int32)  # never empty: nobody would wait for that
     dist.all_reduce(votes, dist.ReduceOp.MAX)
-    return votes.bool().tolist()
+    return votes.bool().tolist()[:-1]
 
 
 class Progress:

@@ -332,12 +332,19 @@ def train(options):
             raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
-    measure = distance_meter(options) if options.fid_every and step < options.steps else None
     steps = torch.tensor([step, -step])
     if dist.is_initialized():  # all meet here: they have looked at the folder before one writes to it
         dist.all_reduce(steps, dist.ReduceOp.MAX)
     if steps.sum() != 0:
         raise UserError(f"{out}: not all processes see the same checkpoint there: the machines must share the folder")
+
+    def due():
+        """Whether this step measures FID, and whether it writes a row."""
+        fid_due = bool(options.fid_every) and (step % options.fid_every == 0 or step == options.steps)
+        return fid_due, fid_due or step % options.log_every == 0 or step == options.steps
+
+    undone = bool(pending) and due()[1]  # stopped when FID was measured: the step is done, its row isn't
+    measure = distance_meter(options) if options.fid_every and (step < options.steps or undone) else None
     if rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         for folder in ("samples", "snapshots"):  # only there: sample.py may be writing elsewhere in the run
@@ -351,11 +358,14 @@ def train(options):
 
     z_refresh = sample_noise(options.seed, 1024, options.z_dim).to(device)
 
-    def save():
+    def check():
+        check_finite(pending, step, out)
         if not all(p.isfinite().all() for network in networks[:2] for p in network.parameters()):
             raise UserError(
                 f"step {step}: a weight isn't finite any more; {out / 'checkpoint.pt'} is from before that"
             )
+
+    def save():
         if rank > 0:
             return
         log.flush()
@@ -387,41 +397,43 @@ def train(options):
         if not log_bytes:
             log.write(",".join(COLUMNS) + "\n")
         stop = False
-        while step < options.steps and not stop:
-            z_d, z_g, mirror = (t.to(device) for t in noise_of_step(options.seed, step, batch, options.z_dim))
-            real = own_share(pictures[photos_of_step(options.seed, step, batch, count).to(device)])
-            real = to_float(torch.where(own_share(mirror)[:, None, None, None], real.flip(3), real))
-            shifts = shifts_of_step(options.seed, step, batch, round(options.shift * size)).to(device)
-            own = own_share(z_d), own_share(z_g), own_share(shifts, dim=1)
-            pending.append(train_step(*networks, real, *own, precision))
-            update_average(average, generator, step, options.ema)
-            step += 1
+        while (step < options.steps or undone) and not stop:
+            if not undone:
+                z_d, z_g, mirror = (t.to(device) for t in noise_of_step(options.seed, step, batch, options.z_dim))
+                real = own_share(pictures[photos_of_step(options.seed, step, batch, count).to(device)])
+                real = to_float(torch.where(own_share(mirror)[:, None, None, None], real.flip(3), real))
+                shifts = shifts_of_step(options.seed, step, batch, round(options.shift * size)).to(device)
+                own = own_share(z_d), own_share(z_g), own_share(shifts, dim=1)
+                pending.append(train_step(*networks, real, *own, precision))
+                update_average(average, generator, step, options.ema)
+                step += 1
+            undone = False
 
-            now = time.monotonic()
-            fid_due = measure and (step % options.fid_every == 0 or step == options.steps)
-            row_due = step % options.log_every == 0 or step == options.steps or fid_due
+            fid_due, row_due = due()
             show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
-            save_due = now - last_save > 60 if options.save_every is None else step % options.save_every == 0
-            if row_due or show_due:
-                check_finite(pending, step, out)
+            age = time.monotonic() - last_save
+            save_due = age > 60 if options.save_every is None else step % options.save_every == 0
+            if row_due or show_due or save_due:
+                check()  # and wait for the device
+            now = time.monotonic()
             if show_due or fid_due:
                 refresh_batch_norm(average, z_refresh)
             if row_due:
-                rate = (step - last_row_step) * batch / (now - last_row)
+                rate = f"{(step - last_row_step) * batch / (now - last_row):.1f}" if step > last_row_step else ""
                 row = [f"{mean:.5f}" for mean in torch.stack(pending).mean(dim=0).tolist()]
                 distance, note = "", ""
                 if fid_due:
+                    save()  # it may take longer than who stops us waits
                     progress(f"step {step:,}: the distance of {options.fid_samples:,} samples", last=True)
                     distance = f"{measure(average):.4f}"
-                    spent = time.monotonic() - now
-                    note = f"{fid.distance_name({'': str(options.weights)})} {distance} ({spent:.0f} s)  "
-                    now, start = now + spent, start + spent  # no part of the training's speed
-                row += [gammas(generator), gammas(discriminator), f"{rate:.1f}", distance]
+                    name, seconds = fid.distance_name({"": str(options.weights)}), time.monotonic() - now
+                    note = f"{name} {distance} ({seconds:.0f} s)  "
+                row += [gammas(generator), gammas(discriminator), rate, distance]
                 log.write(f"{step},{','.join(row)}\n")
                 log.flush()
                 pending, last_row, last_row_step = [], now, step
                 speed = (step - start_step) / (now - start)
-                left = datetime.timedelta(seconds=round((options.steps - step) / speed))
+                left = datetime.timedelta(seconds=round((options.steps - step) / speed)) if speed else "?"
                 progress(
                     f"step {step:,} of {options.steps:,}  d_loss {row[0]:.6}  g_loss {row[1]:.6}  "
                     f"{note}{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left",
@@ -431,9 +443,11 @@ def train(options):
                 show()
             save_due, stop = any_process(save_due or step == options.steps, bool(caught))
             if save_due or stop:
-                check_finite(pending, step, out)
+                check()
                 save()
                 last_save = time.monotonic()
+            pause = time.monotonic() - now  # FID, sheets and checkpoints are no part of the training's speed
+            start, last_row = start + pause, last_row + pause
     if step < options.steps:
         print("\n" * progress.terminal + f"saved at step {step:,}; go on with: python train.py --resume {out}")
     else:

@@ -93,14 +93,15 @@ def test_all_processes_have_the_same_networks_after_some_steps(tmp_path):
 
 def test_machines_that_see_other_checkpoints_are_refused(photos, tmp_path):
     common = ["--data", photos, *SMALL, "--log-every=1"]
-    for rank in (0, 1):  # what two machines may have under the same name if they don't share a disk
-        output_of(1, "train.py", "--out", tmp_path / f"run-{rank}", f"--steps={rank + 1}", *common)
+    for rank, steps in ((0, 1), (1, 2)):  # what two machines may have under the same name if they don't share a disk
+        output_of(1, "train.py", "--out", tmp_path / f"run-{rank}", f"--steps={steps}", *common)
     script = tmp_path / "other_disk.py"
     script.write_text(
         "import os, sys, train\nfrom data import run\nsys.argv[2] += os.environ['RANK']\n"
         "run(lambda: train.train(train.parse_options()))\n"
     )
-    with start(2, script, "--resume", tmp_path / "run-", "--steps=9") as process:
+    fid = ["--fid-every=100", "--fid-samples=4", "--weights=random"]  # nothing for the one that is done: no hang
+    with start(2, script, "--resume", tmp_path / "run-", "--steps=2", *fid) as process:
         output = process.communicate(timeout=240)[0]
     assert process.returncode != 0 and "not all processes see the same checkpoint" in output, output
     assert (tmp_path / "run-0/log.csv").read_text().count("\n") == 2
@@ -123,6 +124,29 @@ def test_two_processes_make_one_run_that_one_or_two_can_go_on_with(photos, tmp_p
     names = [path.name for path in sorted((tmp_path / "one").iterdir())]
     assert names == [path.name for path in sorted((tmp_path / "two").iterdir())] and len(names) == 130
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_processes_wait_for_each_other(tmp_path):
+    script = tmp_path / "wait.py"
+    script.write_text(
+        """
+import torch
+from pathlib import Path
+from data import any_process, join_processes, rank_and_world, run
+
+def main():
+    join_processes("cpu")
+    if rank_and_world()[0] == 0:
+        for _ in range(50):  # some work, so that the other would be first
+            torch.rand(1000, 1000) @ torch.rand(1000, 1000)
+        Path("first").touch()
+    any_process()
+    assert Path("first").exists()
+
+run(main)
+""".replace('"first"', repr(str(tmp_path / "first")))
+    )
+    output_of(2, script)
 
 
 def test_a_batch_that_can_t_be_split_evenly_is_refused(photos, tmp_path):

@@ -161,6 +161,26 @@ def test_fid_in_a_run_is_that_of_its_snapshots_and_changes_nothing_else(photos, 
     assert rows(short)[-1]["fid"] == distances[4]
 
 
+def test_a_run_that_is_killed_while_it_measures_fid_loses_nothing(photos, tmp_path, monkeypatch):
+    fid_options = ["--fid-every=4", "--fid-samples=12", "--weights=random", "--save-every=1000"]
+    whole, out = run(photos, tmp_path / "whole", 6, *fid_options), tmp_path / "killed"
+    distance, killed = fid.distance, [True, False, True]  # at step 4; again at 4, then at 6
+
+    def distance_or_kill(*statistics):
+        if killed and killed.pop(0):
+            raise KeyboardInterrupt
+        return distance(*statistics)
+
+    monkeypatch.setattr(fid, "distance", distance_or_kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, out, 6, *fid_options)
+    with pytest.raises(KeyboardInterrupt):
+        resume(out, 6)
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 6 and len(rows(out)) == 2
+    resume(out, 6)
+    assert_same_run(out, whole)
+
+
 def test_a_run_whose_weights_for_fid_are_missing_leaves_nothing(photos, tmp_path):
     with pytest.raises(data.UserError, match="nowhere"):
         run(photos, tmp_path / "run", 10, "--fid-every=5", "--weights=nowhere.pt")

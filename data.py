@@ -94,8 +94,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def add_seed_and_device(self):
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="where all random numbers start")
+        self.add_device()
+
+    def add_device(self):
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         self.add_argument("--device", type=device, default=best, help="cuda, cuda:1, mps or cpu")
 
     def error(self, message):

@@ -34,7 +34,8 @@ POINTS = 60  # a curve has at most so many: means over equal parts of the run
 RULE = (
     "A curve stops falling where it never again falls by more than a twentieth of its whole fall, which begins at the "
     "highest point of the run's first half; it can't be told where less than a fifth of the run follows, or where it "
-    "doesn't fall by more than it scatters. D's loss falls when D learns photos by heart, too: look at the samples."
+    "falls by no more than five times what neighbouring points differ by, as any curve of up to five points does. "
+    "D's loss falls when D learns photos by heart, too: look at the samples."
 )
 # Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
 DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "4 2"]
@@ -79,6 +80,8 @@ def read_run(folder):
     try:
         points = {name: points_of(rows, name) for name in columns}
         points |= {f"{name} {n + 1}": points_of(rows, name, n) for name in ("gamma_g", "gamma_d") for n in range(5)}
+        if not points["d_loss"]:
+            raise ValueError("no d_loss in it")
     except (KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}/log.csv isn't a log of train.py ({error})") from None
     same = {key: value for key, value in options.items() if key not in FREE | {"seed", "weights", "fid_samples"}}
@@ -99,16 +102,24 @@ def read_run(folder):
 def points_of(rows, column, place=0):
     """[(step, number)] of a column, of its place-th number where it holds several; [] if nothing was measured."""
     found = [(int(row["step"]), row[column].split()) for row in rows]
-    return [(step, float(numbers[place])) for step, numbers in found if len(numbers) > place]
+    points = [(step, float(numbers[place])) for step, numbers in found if len(numbers) > place]
+    if not all(step > 0 and math.isfinite(number) for step, number in points):
+        raise ValueError(f"{column}: a step below 1, or no number")
+    return points
 
 
 def averages(curves):
     """[(step, mean, lowest, highest)] over curves [(step, value)], at most POINTS: means over equal parts of the run.
 
-    A part is told of the curves that came so far.
+    Of the steps that all curves have which came so far, since some may have been measured more often than others.
     """
-    curves = [dict(points) for points in curves]
-    steps = sorted(set().union(*curves))
+    curves = [dict(points) for points in curves if points]
+    last = [max(curve) for curve in curves]
+    steps = [
+        step
+        for step in sorted(set().union(*curves))
+        if all(step in curve or step > end for curve, end in zip(curves, last, strict=True))
+    ]
     size = -(-len(steps) // POINTS) or 1
     points = []
     for begin in range(0, len(steps), size):
@@ -225,8 +236,19 @@ def panels_of(runs):
         panel("loss (nats)", [("d_loss", "discriminator"), ("g_loss", "generator")], zero=True),
         panel("mean of sigmoid D", [("d_real", "on photos, D(x)"), ("d_fake", "on fakes, D(G(z))")], zero=True),
         panel("gamma of each attention layer", layers, zero=True),
-        panel(runs[0].distance, [("fid", runs[0].distance)]),
+        *(distance_panel(name, {name: runs}) for name in distances_of(runs)),
     ]
+
+
+def distances_of(runs):
+    """The names of the distances that were measured: FID and an untrained one have nothing to do with each other."""
+    return sorted({run.distance for run in runs if "fid" in run.points})
+
+
+def distance_panel(distance, groups):
+    """One panel of one distance; groups: {name: runs}, of which only those count that measured this one."""
+    members = {name: [run for run in runs if run.distance == distance] for name, runs in groups.items()}
+    return draw(distance, [(name, over_seeds(runs, "fid")) for name, runs in members.items()])
 
 
 def write_curves(folder, panels):
@@ -264,10 +286,6 @@ def sheet_of(run, step):
             return embed(image.crop((0, 0, image.width // 2, image.height // 2)), f"{run.folder} {step}")
     except (OSError, Image.DecompressionBombError) as error:
         return html.escape(f"{path}: {error}")
-
-
-def first_sheet(runs, step):
-    return next(filter(None, (sheet_of(run, step) for run in runs)), "")
 
 
 def steps_shown(run):
@@ -322,15 +340,15 @@ def attention_section(run):
 
 
 @torch.no_grad()
-def breeds_section(runs, folder, weights, count):
+def breeds_section(runs, folder, weights, count, device="cpu"):
     """Mode collapse (section 4.1.3): to how many breeds of real crops the pictures of each run are nearest."""
     paths = fid.list_images(folder)
-    breeds, inception = fid.breeds_of(paths), fid.load_inception(weights)
+    breeds, inception = fid.breeds_of(paths), fid.load_inception(weights, device)
     real = torch.cat(list(fid.features_of(folder, paths, inception))).cpu()
     sets, progress = [(f"the {len(paths):,} real crops, each against the others", real)], Progress(file=sys.stderr)
     for index, one in enumerate(runs, 1):
         try:
-            generator, step = load_generator(find_snapshot(one.folder))
+            generator, step = load_generator(find_snapshot(one.folder), device)
         except (UserError, OSError) as error:
             print(f"no breeds of {one.folder}: {error}")
             continue
@@ -368,7 +386,7 @@ def summary(runs):
         distances = one.points.get("fid", [])
         best = min(distances, key=lambda point: point[1], default=None)
         gammas = [f"{key[6].upper()} {one.points[key][-1][1]:.3f}" for key in one.points if key.startswith("gamma")]
-        rates = sorted(value for _, value in one.points["images_per_s"])
+        rates = sorted(value for _, value in one.points.get("images_per_s", []))
         rows.append(
             (
                 html.escape(str(one.folder)),
@@ -381,7 +399,7 @@ def summary(runs):
                 tell(stops_improving(distances)) if distances else "",
                 tell(stops_improving(one.points["d_loss"])),
                 ", ".join(gammas) or "no attention",
-                f"{rates[len(rates) // 2]:.0f}",
+                f"{rates[len(rates) // 2]:.0f}" if rates else "",
             )
         )
     head = ("run", "variant", "seed", "steps", "distance", "last", "lowest", "stops falling at", "D's loss stops at")
@@ -426,21 +444,17 @@ def group(runs):
 def page(runs, breeds=""):
     """All sections for runs that read_run gave, with that of the breeds -> HTML."""
     groups = group(runs)
-    distances = sorted({run.distance for run in runs if "fid" in run.points})
+    distances = distances_of(runs)
     title = "Self-Attention GAN on dogs"
     if any(fid.UNTRAINED in name for name in distances):
         title += f": {fid.UNTRAINED}"
-    steps = sorted({step for one in runs for step in steps_shown(one)})
-    rows = [(f"{step:,}", *(first_sheet(members, step) for members in groups.values())) for step in steps]
+    steps = sorted({step for members in groups.values() for step in steps_shown(members[0])})
+    rows = [(f"{step:,}", *(sheet_of(members[0], step) for members in groups.values())) for step in steps]
     same_seed = len({members[0].seed for members in groups.values()}) == 1
     about = f"The first 16 samples of each, unselected{', the same z in a row' * same_seed}."
 
     def compare(title, column, **more):
         return draw(title, [(name, over_seeds(members, column)) for name, members in groups.items()], **more)
-
-    def compare_distance(distance):
-        members = {name: [one for one in some if one.distance == distance] for name, some in groups.items()}
-        return draw(distance, [(name, over_seeds(some, "fid")) for name, some in members.items()])
 
     spread = "Lines are means over seeds, bands reach from the lowest to the highest. "
     full = next((members[0] for members in groups.values() if members[0].variant == "full"), None)
@@ -451,7 +465,7 @@ def page(runs, breeds=""):
         f"<h2>Samples at the milestones (sections 4.1.1 to 4.1.4)</h2><p>{about}</p>{table(head, rows)}",
         "<h2>Curves of all variants (section 4.2)</h2>",
         f"<p>{spread * any(len(members) > 1 for members in groups.values())}Point at a curve for its values.</p>",
-        *map(compare_distance, distances),
+        *(distance_panel(distance, groups) for distance in distances),
         compare("discriminator loss (nats)", "d_loss", zero=True),
         compare("generator loss (nats)", "g_loss", zero=True),
         breeds,
@@ -481,6 +495,7 @@ def main():
     parser.add_argument(
         "--count", type=data.number(int, 1, 10**6), default=1000, help="pictures of each, for --breeds"
     )
+    parser.add_device()
     args = parser.parse_args()
     if args.out.is_dir():
         parser.error(f"--out is the page to write, and {args.out} is a folder")
@@ -492,7 +507,7 @@ def main():
             print(f"left out: {error}")
     if not runs:
         raise UserError("none of these folders holds a run with figures")
-    breeds = breeds_section(runs, args.breeds, args.weights, args.count) if args.breeds else ""
+    breeds = breeds_section(runs, args.breeds, args.weights, args.count, args.device) if args.breeds else ""
     with replacing(args.out) as temporary:
         temporary.write_text(page(runs, breeds))
     for one in runs:

@@ -196,8 +196,10 @@ def main():
     add("--out", type=Path, help="the picture, or with --count the folder, to write; default: in the run folder")
     parser.add_seed_and_device()
     args = parser.parse_args()
-    if bool(args.count) + args.attention + args.interpolate > 1:
-        parser.error("--count, --attention, --interpolate: take one")
+    if bool(args.count) + args.attention + args.interpolate + bool(args.export) > 1:
+        parser.error("--count, --attention, --interpolate, --export: take one")
+    if args.export and (args.raw or args.out):
+        parser.error("--export FILE writes the averaged generator to FILE: leave --raw and --out out")
     snapshot = find_snapshot(args.run, args.step)
     device = join_processes(args.device)
     if not args.count and rank_and_world()[0] > 0:

@@ -473,6 +473,8 @@ def read_config(run_folder):
         config = json.loads((run_folder / "config.json").read_text())
         before_the_choice = {"logit_gain": 1.0, "shift": 0.0}  # what runs had that don't name it
         config["options"] = before_the_choice | config["options"]
+        if missing := {"seed", "device", "steps", "no_gen_attn", "no_disc_attn"} - config["options"].keys():
+            raise KeyError(f"no {', '.join(sorted(missing))}")
         found = {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
         return found | {"versions": config.get("versions", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:

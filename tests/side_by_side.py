@@ -1,7 +1,9 @@
-"""Put sheets of samples side by side, as in docs/ and docs/ablation/.
+r"""Put sheets of samples side by side, as in docs/ and docs/ablation/.
 
     python tests/side_by_side.py both.jpg runs/full/samples/000500.png runs/no-attn/samples/000500.png
-    python tests/side_by_side.py all.jpg --keep 4 4 --columns 4 runs/ablation/*/samples/005000.png
+    python tests/side_by_side.py docs/ablation/real-005000.jpg --keep 4 4 --columns 4 \
+        runs/real/{full,no-attn,no-gen-attn,no-disc-attn}-0/samples/005000.png \
+        runs/real/{full,no-attn,no-gen-attn,no-disc-attn}-1/samples/005000.png
 
 --keep takes so many pictures of each row, and so many rows, of each sheet: the first, so nothing is selected.
 """
@@ -13,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data import Parser, number, run
+from data import Parser, UserError, number, run
 
 CELL, GAP = 66, 10  # pixels of a 64x64 picture with the line beside it; between two sheets
 
@@ -32,6 +34,8 @@ def main():
     for index, path in enumerate(args.sheets):
         row, column = divmod(index, args.columns)
         with Image.open(path) as sheet:
+            if sheet.width != 8 * CELL + 2:
+                raise UserError(f"{path}: no sheet of eight 64x64 pictures a row")
             picture.paste(sheet.crop((0, 0, width, height)), (column * (width + GAP), row * (height + GAP)))
     picture.save(args.out, quality=85)
 

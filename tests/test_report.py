@@ -78,7 +78,7 @@ def test_every_point_tells_its_value_and_every_curve_has_a_name_and_a_look_of_it
 def test_each_attention_layer_is_drawn_and_a_network_without_none(tmp_path):
     folder = make_run(tmp_path / "run", [row(10, 2.0), row(20, 1.0)])
     panels = report.panels_of([report.read_run(folder)])
-    assert lines(panels[2]).keys() == {"D, layer 1", "D, layer 2"} and panels[3] == ""
+    assert lines(panels[2]).keys() == {"D, layer 1", "D, layer 2"} and len(panels) == 3
     assert lines(panels[2])["D, layer 2"][0][1] > lines(panels[2])["D, layer 1"][0][1]  # -0.3 is lower on the page
 
 
@@ -102,13 +102,44 @@ def test_averages_keep_the_mean_and_the_last_step_and_are_few():
     assert report.averages([points[:50]]) == [(step, value, value, value) for step, value in points[:50]]
 
 
-@pytest.mark.parametrize("log", ["", HEAD, "step,d_loss\n10,1.0\n", HEAD + row(10, "abc") + "\n", HEAD + "10,1.0\n"])
+NO_LOGS = ["", HEAD, "step,d_loss\n10,1.0\n", HEAD + "10,1.0\n"]
+NO_LOGS += [HEAD + row(*wrong) + "\n" for wrong in [(10, "abc"), (10, "nan"), (10, ""), (0, 1.0), (10, 1.0, "inf")]]
+
+
+@pytest.mark.parametrize("log", NO_LOGS)
 def test_a_log_that_cannot_be_read_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, log):
     make_run(tmp_path / "good", [row(10, 2.0)])
     (make_run(tmp_path / "bad", [row(10, 2.0)]) / "log.csv").write_text(log)
     make_page(monkeypatch, tmp_path / "good", tmp_path / "bad")
     left_out, _ = capsys.readouterr().out.splitlines()
     assert left_out.startswith("left out: ") and left_out.count(f"{tmp_path / 'bad'}") == 1
+
+
+def test_a_config_without_its_options_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "good", [row(10, 2.0)])
+    bad = make_run(tmp_path / "bad", [row(10, 2.0)])
+    (bad / "config.json").write_text('{"options": {}, "size": 64, "photos": 2, "photos_sha256": ""}')
+    make_page(monkeypatch, tmp_path / "good", bad)
+    assert capsys.readouterr().out.startswith(f"left out: {bad}: no run to read there")
+
+
+def test_a_mean_over_seeds_has_only_steps_that_all_measured(tmp_path):
+    often = [(500, 4.0), (1000, 3.0), (1500, 2.0), (2000, 1.0), (2500, 1.0)]
+    assert report.averages([often, [(1000, 5.0), (2000, 3.0)]]) == [
+        (1000, 4.0, 3.0, 5.0),
+        (2000, 2.0, 1.0, 3.0),
+        (2500, 1.0, 1.0, 1.0),  # the other hasn't come so far
+    ]
+
+
+def test_fid_and_untrained_distances_of_two_seeds_are_never_averaged(tmp_path):
+    one = make_run(tmp_path / "one", [row(10, 2.0, "5.0"), row(20, 2.0, "4.0")], "--weights=random")
+    two = make_run(tmp_path / "two", [row(10, 2.0, "50.0"), row(20, 2.0, "40.0")], seed=1)
+    runs = [report.read_run(one), report.read_run(two)]
+    assert runs[0].group == runs[1].group
+    panels = report.panels_of(runs)[-2:]
+    for panel, title, value in zip(panels, ("FID", fid.UNTRAINED), ("50", "5"), strict=True):
+        assert f"{title}, 5,000 samples</text>" in panel and f"step 10: {value}<" in panel and " to " not in panel
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
@@ -205,7 +236,7 @@ def test_breeds_are_those_of_the_nearest_crops(tmp_path, monkeypatch):
     folder = make_run(tmp_path / "run", [row(10, 2.0)])
     same = torch.from_numpy(pictures[2]).permute(2, 0, 1)
     monkeypatch.setattr(report, "find_snapshot", lambda folder: folder)
-    monkeypatch.setattr(report, "load_generator", lambda path: (SimpleNamespace(z_dim=4), 10))
+    monkeypatch.setattr(report, "load_generator", lambda path, device: (SimpleNamespace(z_dim=4), 10))
     monkeypatch.setattr(report, "generate", lambda generator, z: same.expand(len(z), 3, 32, 32))
     section = report.breeds_section([report.read_run(folder)], tmp_path / "crops", "random", 5)
     assert re.findall(r"<td>(\d of \d)</td><td>(.*?)</td>", section) == [("3 of 3", "3.0"), ("1 of 3", "1.0")]

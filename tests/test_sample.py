@@ -197,6 +197,15 @@ def test_attention_of_a_generator_without_any_is_refused(tmp_path):
 # The small generator ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("more", [["--count=3"], ["--attention"], ["--raw"], ["--out=nothing"]])
+def test_export_refuses_what_it_would_ignore(run_folder, tmp_path, monkeypatch, more):
+    small = tmp_path / "small.pt"
+    monkeypatch.setattr(sys, "argv", ["sample.py", str(run_folder), "--export", str(small), *more])
+    with pytest.raises(data.UserError, match="--export"):
+        sample.main()
+    assert not small.exists()
+
+
 def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, tmp_path, generator):
     small = tmp_path / "small.pt"
     sample.export(sample.find_snapshot(run_folder), small)

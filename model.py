@@ -81,8 +81,8 @@ class Discriminator(nn.Module):
 
     No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
 
-    `logit_gain`: spectral norm shrinks what passes a layer, and LeakyReLU does, too; after five layers D can't be sure
-    of anything, and logits near 0 say nothing about details.  Multiplied by 5, they do (docs/recipe.md).
+    `logit_gain`: spectral norm keeps the slope of the logits small.  Multiplied by 5, they change more from picture to
+    picture, and D learns more (docs/recipe.md).
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False, logit_gain=5.0):

@@ -78,11 +78,15 @@ def load_generator(path, device="cpu", raw=False):
 
 
 def export(path, out):
-    """Write the averaged generator of a snapshot to `out`, as half-precision numbers: a quarter of the size."""
-    load_generator(path)  # or there's an error
-    snapshot = read_checkpoint(path)
-    half = {name: value.half() if value.is_floating_point() else value for name, value in snapshot["average"].items()}
-    write_checkpoint(out, {"average": half, "step": snapshot["step"], "config": snapshot["config"]})
+    """Write the averaged generator of a snapshot to `out`, as half-precision numbers: a quarter of the size.
+
+    Raises UserError if `out` is there already: it may be what a run needs to go on.
+    """
+    if out.exists():
+        raise UserError(f"{out} is there already: choose another name")
+    generator, step = load_generator(path)
+    half = {k: v.half() if v.is_floating_point() else v for k, v in generator.state_dict().items()}
+    write_checkpoint(out, {"average": half, "step": step, "config": read_checkpoint(path)["config"]})
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -56,7 +56,7 @@ MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the s
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
 FREE = {"steps", "data", "device", "out", "resume", "compile"}
-FREE |= {"log_every", "sample_every", "save_every", "fid_every"}
+FREE |= {"minutes", "log_every", "sample_every", "save_every", "fid_every"}
 
 
 # The losses (section 2.1) -------------------------------------------------------------------------------------
@@ -388,7 +388,8 @@ def train(options):
         write_checkpoint(out / "snapshots" / f"{step:06d}.pt", weights | {"step": step, "config": config}, sync=True)
 
     pictures = pictures.to(device)
-    progress, start_step, start, last_save = Progress(), step, *[time.monotonic()] * 2
+    progress, start_step, begin = Progress(), step, time.monotonic()
+    start = last_save = begin
     last_row, last_row_step = start, step
     log = open(out / "log.csv", "r+" if log_bytes else "w") if rank == 0 else io.StringIO()  # one process writes  # noqa: SIM115
     with log, catching_signals() as caught:
@@ -410,7 +411,9 @@ def train(options):
             undone = False
 
             fid_due, row_due = due()
-            show_due = step in MILESTONES or step == options.steps or step % (options.sample_every or math.inf) == 0
+            late = rank == 0 and options.minutes is not None and time.monotonic() - begin >= 60 * options.minutes
+            show_due = step in MILESTONES or step % (options.sample_every or math.inf) == 0
+            show_due = show_due or late or step == options.steps
             age = time.monotonic() - last_save
             save_due = age > 60 if options.save_every is None else step % options.save_every == 0
             if row_due or show_due or save_due:
@@ -433,7 +436,10 @@ def train(options):
                 log.flush()
                 pending, last_row, last_row_step = [], now, step
                 speed = (step - start_step) / (now - start)
-                left = datetime.timedelta(seconds=round((options.steps - step) / speed)) if speed else "?"
+                left = (options.steps - step) / speed if speed else math.inf
+                if options.minutes is not None:
+                    left = min(left, max(0, begin + 60 * options.minutes - time.monotonic()))
+                left = datetime.timedelta(seconds=round(left)) if left < math.inf else "?"
                 progress(
                     f"step {step:,} of {options.steps:,}  d_loss {row[0]:.6}  g_loss {row[1]:.6}  "
                     f"{note}{speed:.2f} steps/s  {speed * batch:.1f} images/s  {left} left",
@@ -441,7 +447,7 @@ def train(options):
                 )
             if show_due:
                 show()
-            save_due, stop = any_process(save_due or step == options.steps, bool(caught))
+            save_due, stop = any_process(save_due or step == options.steps, late or bool(caught))
             if save_due or stop:
                 check()
                 save()
@@ -489,15 +495,16 @@ def parse_options(arguments=None):
     add("--out", type=Path, metavar="DIR", help="the run folder; default runs/full, runs/no-attn, ...")
     add("--resume", type=Path, metavar="DIR", help="go on with the run in this folder, with its options")
     add("--steps", type=number(int, 1), default=30000, help="steps in all, each one of D and one of G")
+    add("--minutes", type=number(float, 0), help="stop after so many, if the steps aren't done; --resume goes on")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos a step")
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
     add("--width", type=number(int, 1, 4096), default=64, help="channels c of the widest maps; 8c of the narrowest")
-    add("--logit-gain", type=number(float, 0, 1000), default=5.0, help="D's logits are multiplied by this; 1: plain")
+    add("--logit-gain", type=number(float, 0.01, 1000), default=5.0, help="D's logits are multiplied by this; 1: none")
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
-        help="D sees pictures moved at random by up to this share of their side; 0: plain SAGAN")  # fmt: skip
+        help="D sees pictures moved at random by up to this share of their side; 0: none")  # fmt: skip
     add("--z-dim", type=number(int, 1, 10**5), default=128, help="how many normals make a picture")
     add("--lr-g", type=number(float, 0, 1), default=1e-4, help="learning rate of G (Adam, betas 0 and 0.9)")
     add("--lr-d", type=number(float, 0, 1), default=4e-4, help="learning rate of D")
@@ -517,6 +524,7 @@ def parse_options(arguments=None):
         if options.out not in (None, out):
             raise UserError(f"--resume goes on in {out}: leave --out out")
         before = read_config(out)["options"]
+        before.pop("minutes", None)  # they were meant for that time
         if not has_device(before["device"]):
             del before["device"]
         # argparse leaves alone what is set already, so only what the command line says differs from `before`.

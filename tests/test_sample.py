@@ -206,10 +206,26 @@ def test_export_refuses_what_it_would_ignore(run_folder, tmp_path, monkeypatch, 
     assert not small.exists()
 
 
-def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, tmp_path, generator):
-    small = tmp_path / "small.pt"
-    sample.export(sample.find_snapshot(run_folder), small)
-    assert small.stat().st_size < 0.4 * sample.find_snapshot(run_folder).stat().st_size
+def disturbed_checkpoint(run_folder, out):
+    """The run's checkpoint as in the midst of a run: batch norm's statistics are those of the trained weights."""
+    saved = torch.load(run_folder / "checkpoint.pt", weights_only=True)
+    for name in saved["average"]:
+        if "running" in name:
+            saved["average"][name] = torch.full_like(saved["average"][name], 3.0)
+    torch.save(saved, out)
+    return out
+
+
+@pytest.mark.parametrize("of", ["snapshot", "checkpoint"])
+def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, tmp_path, of):
+    small, source = tmp_path / "small.pt", sample.find_snapshot(run_folder)
+    if of == "checkpoint":
+        source = disturbed_checkpoint(run_folder, tmp_path / "checkpoint.pt")
+    generator, _ = sample.load_generator(source)
+    sample.export(source, small)
+    assert small.stat().st_size < 0.4 * source.stat().st_size
+    with pytest.raises(data.UserError, match="is there already"):
+        sample.export(source, source)
     with pytest.raises(data.UserError, match=r"small.pt holds no trained weights .* leave --raw out"):
         sample.load_generator(small, raw=True)
     z = sample.latents(0, 64, generator.z_dim)
@@ -231,16 +247,11 @@ def test_without_a_run_the_small_generator_that_comes_along_is_shown(tmp_path):
         assert np.asarray(Image.open(path)).std() > 20
 
 
-def test_a_checkpoint_gives_the_same_dogs_as_the_snapshot_of_its_step(run_folder):
+def test_a_checkpoint_gives_the_same_dogs_as_the_snapshot_of_its_step(run_folder, tmp_path):
     checkpoint, step = sample.load_generator(run_folder / "checkpoint.pt")
     snapshot, _ = sample.load_generator(sample.find_snapshot(run_folder))
     z = sample.latents(0, 8, 8)[:8]
-    saved = torch.load(run_folder / "checkpoint.pt", weights_only=True)
-    for name in saved["average"]:  # as in the midst of a run: the statistics of the trained weights
-        if "running" in name:
-            saved["average"][name] = torch.full_like(saved["average"][name], 3.0)
-    torch.save(saved, run_folder / "disturbed.pt")
-    disturbed, _ = sample.load_generator(run_folder / "disturbed.pt")
+    disturbed, _ = sample.load_generator(disturbed_checkpoint(run_folder, tmp_path / "disturbed.pt"))
     assert step == 3
     difference = generate(snapshot, z).float() - generate(disturbed, z).float()
     assert difference.abs().mean() < 1  # of 255; the statistics are of other z

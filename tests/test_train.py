@@ -310,9 +310,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(photos, ten_steps, tmp_pat
     assert_same_run(resume(out, 10), ten_steps)
 
 
-def test_a_run_stops_after_its_minutes_with_a_picture_and_goes_on(
-    photos, ten_steps, tmp_path, monkeypatch
-):
+def test_a_run_stops_after_its_minutes_with_a_picture_and_goes_on(photos, ten_steps, tmp_path, monkeypatch):
     true_step, clock = train.train_step, [0.0]
 
     def half_a_minute(*arguments):

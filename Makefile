@@ -11,14 +11,15 @@ PY := .venv/bin/python
 	touch $@
 
 # From nothing to pictures: drawn dogs, a short training at a small width, samples, attention maps, curves.
-# Run it again with another OUT, or after deleting runs/demo.  Less: make demo PHOTOS=64 STEPS=20
+# Stopped, it goes on when run again; anew with another OUT, or after rm -r runs/demo.  Less: make demo PHOTOS=64 STEPS=20
 PHOTOS ?= 2048
 STEPS ?= 1500
 OUT ?= runs/demo
 demo: .venv/ready
 	$(PY) data.py --toy $(PHOTOS)
-	$(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(STEPS) --width 16 --batch 32 --attn-at 16 \
-		--lr-g 4e-4 --shift 0
+	if test -f $(OUT)/config.json; then $(PY) train.py --resume $(OUT) --steps $(STEPS); \
+	else $(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(STEPS) --width 16 --batch 32 --attn-at 16 \
+		--lr-g 4e-4 --shift 0; fi
 	$(PY) sample.py $(OUT)
 	$(PY) sample.py $(OUT) --attention
 	$(PY) sample.py $(OUT) --interpolate

@@ -411,7 +411,8 @@ def train(options):
             undone = False
 
             fid_due, row_due = due()
-            late = rank == 0 and options.minutes is not None and time.monotonic() - begin >= 60 * options.minutes
+            late = options.minutes is not None and time.monotonic() - begin >= 60 * options.minutes
+            late = rank == 0 and (late or bool(caught))  # stopping: with a picture, too
             show_due = step in MILESTONES or step % (options.sample_every or math.inf) == 0
             show_due = show_due or late or step == options.steps
             age = time.monotonic() - last_save

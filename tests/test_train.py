@@ -341,6 +341,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(name, photos, ten_step
     assert len(calls) == 7
     assert f"python train.py --resume {out}" in capsys.readouterr().out
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 7
+    assert sample.load_generator(sample.find_snapshot(out))[1] == 7 and (out / "samples" / "000007.png").exists()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert_same_run(resume(out, 10), ten_steps)
     assert len(calls) == 10

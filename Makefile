@@ -13,13 +13,12 @@ PY := .venv/bin/python
 # From nothing to pictures: drawn dogs, a short training at a small width, samples, attention maps, curves.
 # Stopped, it goes on when run again; anew with another OUT, or after rm -r runs/demo.  Less: make demo PHOTOS=64 STEPS=20
 PHOTOS ?= 2048
-STEPS ?= 1500
 OUT ?= runs/demo
 demo: .venv/ready
 	$(PY) data.py --toy $(PHOTOS)
-	if test -f $(OUT)/config.json; then $(PY) train.py --resume $(OUT) --steps $(STEPS); \
-	else $(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(STEPS) --width 16 --batch 32 --attn-at 16 \
-		--lr-g 4e-4 --shift 0; fi
+	if test -f $(OUT)/config.json; then $(PY) train.py --resume $(OUT) --steps $(or $(STEPS),1500); \
+	else $(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(or $(STEPS),1500) --width 16 --batch 32 \
+		--attn-at 16 --lr-g 4e-4 --shift 0; fi
 	$(PY) sample.py $(OUT)
 	$(PY) sample.py $(OUT) --attention
 	$(PY) sample.py $(OUT) --interpolate
@@ -44,14 +43,13 @@ SEEDS ?= 0
 DATA ?= datasets/dogs64
 ABLATION ?= runs/ablation
 MORE ?=
-ablation: STEPS = 5000
 ablation: .venv/ready
 	trap 'exit 130' INT TERM; \
 	for seed in $(SEEDS); do for variant in full no-attn no-gen-attn no-disc-attn; do \
 		case $$variant in full) off=;; no-attn) off="--no-gen-attn --no-disc-attn";; *) off=--$$variant;; esac; \
 		out=$(ABLATION)/$$variant-$$seed; \
 		if test -f $$out/config.json; then to=--resume; else to=--out; fi; \
-		$(PY) train.py $$to $$out --data $(DATA) --steps $(STEPS) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
+		$(PY) train.py $$to $$out --data $(DATA) --steps $(or $(STEPS),5000) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
 	done; done; \
 	$(PY) report.py $(ABLATION)/*-[0-9]* --out $(ABLATION)/report.html
 

@@ -9,8 +9,8 @@ other one in a single step, so that a hind leg can know where the head is:
     4. gamma, learned and 0 at the start, adds the mixture to x.
 
 There are N = height * width positions.  `attention_by_hand` is the formula; `attend` computes the same
-numbers faster; `SelfAttention` is the layer.  After Zhang et al. 2019, arXiv:1805.08318, whose code has a fourth
-convolution after the mixing; the article has these three.
+numbers faster; `SelfAttention` is the layer.  After Zhang et al. 2019, arXiv:1805.08318, who mix narrower values and
+widen them by a fourth convolution; the article has these three.
 """
 
 import torch

@@ -286,6 +286,8 @@ def load_inception(weights=None, device="cpu", precision="fp32"):
         inception.load_state_dict(found, assign=True)
         with open(path, "rb") as file:
             inception.weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        if not inception.weights.startswith(SHA256):
+            warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
     if precision != "fp32":
         inception.weights += f" {precision}"
         inception.precision = PRECISIONS[precision]
@@ -681,6 +683,7 @@ def breeds_covered(features, real, breeds):
 def print_breeds(real, fake, breeds, untrained):
     """The table of --breeds: features of real crops (N, 2048) and fakes (M, 2048), and the breeds of the crops."""
     print("Each picture counts for the breed of the nearest real crop (cosine distance of the features).")
+    print("Fewer pictures find fewer breeds: compare equal counts.")
     if untrained:
         print("The features are those of an untrained Inception network.")
     print("|  | breeds covered | effective number of breeds | mean distance to the nearest real crop |")
@@ -714,7 +717,7 @@ def is_npz(path):
 
 def warn(text):
     if rank_and_world()[0] == 0:
-        print(f"fid.py: warning: {text}", file=sys.stderr)
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def print_counts(named):
@@ -805,8 +808,6 @@ def main():
     inception = load_inception(options.weights, options.device, options.precision) if folders else None
     if inception and untrained:
         print("Inception has random weights: the distances below are not FID")
-    elif inception and not inception.weights.startswith(SHA256):
-        warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
     name = distance_name(kinds | dict.fromkeys(folders, inception and inception.weights))
 
     def statistics_of(path, distortion=None, keep=None):

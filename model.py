@@ -9,8 +9,8 @@ At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, atte
     discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x3
 
 Every convolution of both is spectrally normalised: its kernel, as a matrix, is divided by an estimate of its largest
-singular value.  In D that keeps the slope in bounds (Miyato et al. 2018); in G, where batch norm rescales anyway, it
-steadies the training (Zhang et al. 2019).
+singular value.  In D that bounds the slope of the convolutions (Miyato et al. 2018), though not of attention with its
+gamma; in G, where batch norm rescales anyway, it steadies the training (Zhang et al. 2019).
 """
 
 import torch
@@ -82,7 +82,7 @@ class Discriminator(nn.Module):
     No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
 
     `logit_gain`: spectral norm keeps the slope of the logits small.  Multiplied by 5, they change more from picture to
-    picture, and D learns more (docs/recipe.md).
+    picture; where it was tried, fur and legs came sooner (docs/recipe.md).
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False, logit_gain=5.0):

@@ -85,7 +85,7 @@ def read_run(folder):
     except (KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}/log.csv isn't a log of train.py ({error})") from None
     same = {key: value for key, value in options.items() if key not in FREE | {"seed", "weights", "fid_samples"}}
-    weights, samples = str(options.get("weights")), options.get("fid_samples", 0)
+    name, samples = fid.UNTRAINED if options.get("weights") == "random" else "FID", options.get("fid_samples", 0)
     return SimpleNamespace(
         folder=folder,
         variant=variant(SimpleNamespace(**options)),
@@ -96,7 +96,7 @@ def read_run(folder):
         config=config,
         group=json.dumps([same, config["photos_sha256"]], sort_keys=True),
         points={column: values for column, values in points.items() if values},
-        distance=f"{fid.distance_name({'': weights})}, {samples:,} samples" if points["fid"] else "not measured",
+        distance=f"{name}, {samples:,} samples" if points["fid"] else "not measured",
     )
 
 
@@ -358,10 +358,11 @@ def breeds_section(runs, folder, weights, count, device="cpu"):
         sets.append((f"{one.folder} at step {step:,}", fakes.cpu()))
         progress(f"breeds: {index} of {len(runs)} runs", last=index == len(runs))
     rows = [(html.escape(name), *fid.breeds_covered(features, real, breeds)[1:]) for name, features in sets]
-    kind = "untrained" if inception.weights.startswith("random") else "trained"
+    kind = "an untrained" if inception.weights.startswith("random") else "a trained"
     note = (
         f"{count:,} pictures of each run; each counts for the breed of the real crop that is nearest in the features "
-        f"of an {kind} Inception network. The effective number is n for n breeds that are equally frequent."
+        f"of {kind} Inception network. The effective number is n for n breeds that are equally frequent. "
+        "Fewer pictures find fewer breeds: compare rows of equal counts."
     )
     head = ("pictures", "breeds covered", "effective number", "mean distance to the nearest crop")
     return f"<h2>Breeds (section 4.1.3)</h2><p>{note}</p>{table(head, rows)}"

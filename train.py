@@ -1,6 +1,6 @@
 """Train the Self-Attention GAN (section 2): eq. 1-3 as functions, and one plain loop.
 
-    python train.py                                    the article's full-attention run -> runs/full/
+    python train.py                                    attention in both, 30,000 steps -> runs/full/
     python train.py --no-gen-attn                      no attention in the generator -> runs/no-gen-attn/
     python train.py --no-gen-attn --no-disc-attn       none at all -> runs/no-attn/
     python train.py --resume runs/full                 go on where it stopped
@@ -52,7 +52,7 @@ from data import (
 )
 from model import Discriminator, Generator, generate, refresh_batch_norm, to_float
 
-MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # the steps that section 4 looks at
+MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
 FREE = {"steps", "data", "device", "out", "resume", "compile"}
@@ -159,11 +159,13 @@ def own_share(x, dim=0):
 def shift(x, pixels):
     """Each picture of x (B, 3, H, W) moved by its own whole `pixels` (B, 2) to the right and down; grey comes in.
 
-    D sees photos and fakes moved in the same way, so that it can't learn few photos by heart, and G, which gets its
-    gradient through this, has no reason to move its own (Zhao et al. 2020).
+    D sees photos and fakes moved in the same way, so that it learns few photos by heart more slowly, and G, which gets
+    its gradient through this, has no reason to move its own (Zhao et al. 2020).
     """
+    if not pixels.any():
+        return x
     move = torch.eye(2, 3, device=x.device).repeat(len(x), 1, 1)
-    move[:, :, 2] = -2 * pixels / x.new_tensor([x.size(3), x.size(2)], dtype=torch.float32)  # the picture is 2 wide
+    move[:, :, 2] = (-2 * pixels / torch.tensor([x.size(3), x.size(2)])).to(x.device)  # the picture is 2 wide
     grid = F.affine_grid(move, x.shape, align_corners=False)
     return F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)
 
@@ -171,7 +173,7 @@ def shift(x, pixels):
 def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, shifts, precision):
     """First D descends its loss on photos and fakes, then G on new fakes (section 2.1).
 
-    real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); shifts: (3, B, 2), see shifts_of_step;
+    real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); shifts: (3, B, 2), on the CPU, see shifts_of_step;
     precision: torch.float32 or torch.bfloat16.  Networks may be those of in_parallel, each with its share of a batch.
     Returns a tensor of four on the device: the losses of D and G, and the mean D(x) and D(G(z)).
     """
@@ -212,8 +214,8 @@ def update_average(average, generator, step, decay):
     """
     decay = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - decay)
-    for ours, theirs in zip(average.buffers(), generator.buffers(), strict=True):
-        ours.copy_(theirs)  # spectral norm's vectors; batch norm's statistics are measured when they're needed
+    # Spectral norm's vectors; batch norm's statistics are measured when they're needed.
+    torch._foreach_copy_(list(average.buffers()), list(generator.buffers()))
 
 
 # A run --------------------------------------------------------------------------------------------------------
@@ -258,13 +260,15 @@ def distance_meter(options):
 
 @contextmanager
 def catching_signals():
-    """Inside the block Ctrl-C and SIGTERM only fill the list it's given, for the loop to see.  Twice: out at once."""
+    """Inside the block Ctrl-C and SIGTERM fill the list it gives, for the loop to see.  Twice: out at once."""
     caught, before = [], {}
 
     def note(number, _):
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
+        if rank_and_world()[0] == 0:  # print() may be at work already, and can't be called again
+            os.write(2, b"\nstopping after this step; once more: at once, back to the last checkpoint\n")
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -284,6 +288,9 @@ def train(options):
             f"{options.data}: no pictures there. Make some: `python data.py` (the Stanford Dogs) or "
             "`python data.py --toy 2048` (drawn dogs; then train with --data datasets/toy64)"
         )
+    note = options.data / "crops.json"
+    if note.exists() and '"crops"' not in note.read_text(errors="replace"):  # data.py adds it at the end
+        raise UserError(f"{options.data}: the cropping isn't done or was stopped: run data.py (again) first")
     pictures = read_folder(options.data)  # all of them: 20,580 at 64x64 are 253 MB
     count, _, height, size = pictures.shape
     if (height, size) not in [(32, 32), (64, 64), (128, 128)]:
@@ -360,7 +367,7 @@ def train(options):
 
     def check():
         check_finite(pending, step, out)
-        if not all(p.isfinite().all() for network in networks[:2] for p in network.parameters()):
+        if not torch.stack([p.isfinite().all() for network in networks[:2] for p in network.parameters()]).all():
             raise UserError(
                 f"step {step}: a weight isn't finite any more; {out / 'checkpoint.pt'} is from before that"
             )
@@ -403,7 +410,7 @@ def train(options):
                 z_d, z_g, mirror = (t.to(device) for t in noise_of_step(options.seed, step, batch, options.z_dim))
                 real = own_share(pictures[photos_of_step(options.seed, step, batch, count).to(device)])
                 real = to_float(torch.where(own_share(mirror)[:, None, None, None], real.flip(3), real))
-                shifts = shifts_of_step(options.seed, step, batch, round(options.shift * size)).to(device)
+                shifts = shifts_of_step(options.seed, step, batch, round(options.shift * size))
                 own = own_share(z_d), own_share(z_g), own_share(shifts, dim=1)
                 pending.append(train_step(*networks, real, *own, precision))
                 update_average(average, generator, step, options.ema)
@@ -429,7 +436,8 @@ def train(options):
                     save()  # it may take longer than who stops us waits
                     progress(f"step {step:,}: the distance of {options.fid_samples:,} samples", last=True)
                     distance = f"{measure(average):.4f}"
-                    name, seconds = fid.distance_name({"": str(options.weights)}), time.monotonic() - now
+                    name = fid.UNTRAINED if options.weights == "random" else "FID"
+                    seconds = time.monotonic() - now
                     note = f"{name} {distance} ({seconds:.0f} s)  "
                 row += [gammas(generator), gammas(discriminator), rate, distance]
                 log.write(f"{step},{','.join(row)}\n")
@@ -501,7 +509,7 @@ def parse_options(arguments=None):
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
-    add("--width", type=number(int, 1, 4096), default=64, help="channels c of the widest maps; 8c of the narrowest")
+    add("--width", type=number(int, 1, 4096), default=64, help="channels c at half the side, 2c at a quarter, ...")
     add("--logit-gain", type=number(float, 0.01, 1000), default=5.0, help="D's logits are multiplied by this; 1: none")
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
         help="D sees pictures moved at random by up to this share of their side; 0: none")  # fmt: skip

@@ -3,7 +3,7 @@
     python tests/blind.py runs/toy/*-[0-9] --count 24 --out blind
 
 Pictures of all runs, from the same z, are shuffled into sheets of 64, twice as large: blind/0.png, ...  When you have
-noted what you see, blind/key.csv tells whose each was: sheet, row and column (from 1), run.
+noted what you see, blind/key.csv tells whose each was: sheet, row and column (from 1), run, step.
 """
 
 import csv
@@ -32,17 +32,17 @@ def main():
         raise UserError(f"{args.out} is there already: choose another --out")
     pictures = []
     for place in args.runs:
-        generator, _ = load_generator(find_snapshot(place))
+        generator, step = load_generator(find_snapshot(place))
         z = torch.randn(args.count, generator.z_dim, generator=torch.Generator().manual_seed(args.seed))
-        pictures += [(place, picture) for picture in generate(generator, z)]
+        pictures += [(place, step, picture) for picture in generate(generator, z)]
     random.Random(args.seed).shuffle(pictures)
     args.out.mkdir(parents=True)
     with open(args.out / "key.csv", "w", newline="") as file:
         key = csv.writer(file)
-        key.writerow(["sheet", "row", "column", "run"])
-        key.writerows((i // 64, i % 64 // 8 + 1, i % 8 + 1, place) for i, (place, _) in enumerate(pictures))
+        key.writerow(["sheet", "row", "column", "run", "step"])
+        key.writerows((i // 64, i % 64 // 8 + 1, i % 8 + 1, *of) for i, (*of, _) in enumerate(pictures))
     for index in range(0, len(pictures), 64):
-        sheet = tile(torch.stack([picture for _, picture in pictures[index : index + 64]]))
+        sheet = tile(torch.stack([picture for *_, picture in pictures[index : index + 64]]))
         size = 2 * sheet.width, 2 * sheet.height
         sheet.resize(size, Image.Resampling.BICUBIC).save(args.out / f"{index // 64}.png")
         print(args.out / f"{index // 64}.png")

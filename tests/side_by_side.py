@@ -34,8 +34,8 @@ def main():
     for index, path in enumerate(args.sheets):
         row, column = divmod(index, args.columns)
         with Image.open(path) as sheet:
-            if sheet.width != 8 * CELL + 2 or sheet.height < height:
-                raise UserError(f"{path}: no sheet of eight 64x64 pictures a row, {args.keep[1]} rows or more")
+            if sheet.width != 8 * CELL + 2 or sheet.width < width or sheet.height < height:
+                raise UserError(f"{path}: no sheet of {args.keep[0]} x {args.keep[1]} 64x64 pictures, eight a row")
             picture.paste(sheet.crop((0, 0, width, height)), (column * (width + GAP), row * (height + GAP)))
     picture.save(args.out, quality=85)
 

@@ -47,5 +47,5 @@ def test_sheets_stand_side_by_side_and_short_ones_are_refused(tmp_path, monkeypa
     assert picture.shape == (2 * 66 + 2, 2 * (3 * 66 + 2) + 10, 3)
     assert picture[30, 30, 0] == 50 and picture[30, 3 * 66 + 2 + 10 + 30, 0] == 150
     monkeypatch.setattr(sys, "argv", ["side_by_side.py", str(out), *sheets])
-    with pytest.raises(data.UserError, match=r"a.png: no sheet of .* 8 rows"):
+    with pytest.raises(data.UserError, match=r"a.png: no sheet of 8 x 8"):
         side_by_side.main()

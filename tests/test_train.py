@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,7 +327,7 @@ def test_a_run_stops_after_its_minutes_with_a_picture_and_goes_on(photos, ten_st
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_resumed_run_ends_the_same(name, photos, ten_steps, tmp_path, monkeypatch, capsys):
+def test_a_signal_saves_and_the_resumed_run_ends_the_same(name, photos, ten_steps, tmp_path, monkeypatch, capfd):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     true_step, calls = train.train_step, []
 
@@ -339,7 +340,8 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(name, photos, ten_step
     monkeypatch.setattr(train, "train_step", interrupted)
     out = run(photos, tmp_path / "run", 10)
     assert len(calls) == 7
-    assert f"python train.py --resume {out}" in capsys.readouterr().out
+    told = capfd.readouterr()
+    assert f"python train.py --resume {out}" in told.out and told.err.count("stopping after this step") == 1
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 7
     assert sample.load_generator(sample.find_snapshot(out))[1] == 7 and (out / "samples" / "000007.png").exists()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
@@ -409,6 +411,15 @@ def test_options_that_make_another_run_are_refused_on_resuming(ten_steps, tmp_pa
     assert train.parse_options(["--resume", str(ten_steps), "--width", "4"]).width == 4
     with pytest.raises(data.UserError, match="no run to read there"):
         train.parse_options(["--resume", str(tmp_path)])
+
+
+def test_photos_that_are_still_being_cropped_are_not_trained_on(photos, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(photos, half)
+    data.write_json(half / "crops.json", {"source": "there", "size": 32, "square": False, "part": "all"})
+    with pytest.raises(data.UserError, match="half: the cropping isn't done"):
+        run(half, tmp_path / "run", 1)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["full", "no-gen-attn", "no-disc-attn", "no-attn"])

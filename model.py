@@ -82,7 +82,7 @@ class Discriminator(nn.Module):
     No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
 
     `logit_gain`: spectral norm keeps the slope of the logits small.  Multiplied by 5, they change more from picture to
-    picture; where it was tried, fur and legs came sooner (docs/recipe.md).
+    picture; what that gave is in docs/recipe.md.
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False, logit_gain=5.0):

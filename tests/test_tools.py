@@ -49,3 +49,12 @@ def test_sheets_stand_side_by_side_and_short_ones_are_refused(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["side_by_side.py", str(out), *sheets])
     with pytest.raises(data.UserError, match=r"a.png: no sheet of 8 x 8"):
         side_by_side.main()
+
+
+def test_photos_can_count_mirrored_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    for index, photo in enumerate(pixels):
+        Image.fromarray(photo).save(tmp_path / f"{index}.png")
+    pictures = yardstick.load_pictures(tmp_path, sys.maxsize, mirror=True)
+    assert len(pictures) == 12 and torch.equal(pictures[0::2], pictures[1::2].flip(3))
+    assert torch.equal(pictures[0::2], yardstick.load_pictures(tmp_path, 6))

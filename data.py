@@ -37,8 +37,6 @@ import torch
 import torch.distributed as dist
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from toy import draw_toys
-
 URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
 ARCHIVES = [  # name, bytes, sha256, the folder inside
     ("images.tar", 793_579_520, "a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58", "Images"),
@@ -63,7 +61,7 @@ def run(main):
     except (UserError, OSError, torch.OutOfMemoryError) as error:
         message = " ".join(str(error).split())
         if isinstance(error, torch.OutOfMemoryError):
-            message = f"out of memory on the device: take a smaller --batch or --width ({message})"
+            message = f"out of memory on the device: take a smaller --batch or, in training, --width ({message})"
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"the disk is full; what was saved before is kept ({message})"
         if sys.stdout.isatty():
@@ -75,7 +73,7 @@ def run(main):
         sys.exit(130)
     except RuntimeError as error:
         if "can't allocate memory" in str(error):  # what torch raises on a CPU
-            text = "out of memory: take a smaller --batch or --width"
+            text = "out of memory: take a smaller --batch or, in training, --width"
         elif isinstance(error, dist.DistError) or "gloo" in str(error):
             text = "a connection broke, mostly as another process has ended; start again, a training with --resume"
         else:
@@ -360,7 +358,7 @@ def to_rgb(image):
 
 
 def clip_box(box, width, height, square):
-    """The part of a box inside the photo, grown to a square about its centre first if `square`."""
+    """The part of a box inside the photo; with `square` it's first grown to one, as far as the photo goes."""
     left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
     if square and left < right and top < bottom:
         grow = (right - left) - (bottom - top)
@@ -531,13 +529,15 @@ def main():
     parser.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw this many photos instead")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="which toy dogs are drawn")
     parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
-    parser.add_argument("--square", action="store_true", help="grow each box to a square first: no stretched dogs")
+    parser.add_argument("--square", action="store_true", help="grow boxes to squares first, as far as photos go")
     parser.add_argument("--split", action="store_true", help="keep the dogs of every fifth photo apart, for testing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: datasets/dogs64, toy64, dogs64-square, ...")
     args = parser.parse_args()
     if args.source and args.toy:
         parser.error("--source and --toy: take one")
     if args.toy:
+        from toy import draw_toys  # needed here alone, so that fid.py and the others do without the file
+
         kind, source = "toy", Path(f"datasets/toy-photos{args.seed or ''}")
         print(f"drawing {args.toy:,} photos of toy dogs in {source}", flush=True)
         draw_toys(source, args.toy, args.seed)

@@ -8,7 +8,7 @@
     torchrun --nproc-per-node 2 fid.py real/ fake/   the work shared out, the same number
 
 The last line printed is "FID: 12.3456".  The weights of the Inception network are pytorch-fid's, fetched once (91 MB);
---weights random needs no download, but its distance is not FID, and every output says so.
+--weights random needs no download, but its distance is not FID, and the last line says so.
 """
 
 import datetime
@@ -309,9 +309,6 @@ def initialise(inception):
             nn.init.kaiming_normal_(part.weight, generator=random)
             part.weight.data -= part.weight.data.mean((1, 2, 3), keepdim=True)
             part.weight.data *= 1.5**0.5
-        elif isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=part.in_features**-0.5, generator=random)
-            nn.init.zeros_(part.bias)
 
 
 # Statistics ---------------------------------------------------------------------------------------------------
@@ -617,7 +614,7 @@ def write_statistics(path, statistics):
         raise UserError(f"{path}: statistics can't be written ({error.strerror})") from None
 
 
-def read_statistics(path, width=2048):
+def read_statistics(path):
     """mu, sigma and what else an .npz tells.  Raises UserError when it doesn't hold the statistics of features."""
     try:
         with np.load(path) as file:
@@ -627,8 +624,8 @@ def read_statistics(path, width=2048):
         mu, sigma = (np.asarray(statistics[name], dtype=np.float64) for name in ("mu", "sigma"))
     except Exception as error:
         raise UserError(f"{path}: no statistics to read there, mu and sigma in an .npz ({error})") from None
-    if mu.shape != (width,) or sigma.shape != (width, width):
-        raise UserError(f"{path}: mu is {mu.shape} and sigma {sigma.shape}, not ({width},) and ({width}, {width})")
+    if mu.shape != (2048,) or sigma.shape != (2048, 2048):
+        raise UserError(f"{path}: mu is {mu.shape} and sigma {sigma.shape}, not (2048,) and (2048, 2048)")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise UserError(f"{path}: mu or sigma holds values that aren't finite")
     if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-5 * np.abs(sigma).max()) or (np.diag(sigma) < 0).any():
@@ -769,7 +766,7 @@ def parse_options():
     add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
     add("--batch", type=number(int, 1, 10**5), default=50, help="pictures per pass of the network")
-    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by some tenths of a percent")
+    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by up to a percent or so")
     parser.add_seed_and_device()
     options = parser.parse_args()
     real, fake = options.real, options.fake
@@ -779,6 +776,8 @@ def parse_options():
         parser.error("--save-stats takes a folder and the name of an .npz to write")
     if options.save_stats and fake.exists():
         raise UserError(f"{fake} is there already: choose another name or delete it")
+    if options.save_stats and not fake.parent.is_dir():
+        raise UserError(f"{fake.parent}: no such folder")
     if options.breeds and (is_npz(real) or is_npz(fake) or options.distort):
         parser.error("--breeds takes two folders, and no --distort")
     if options.distort and is_npz(fake):
@@ -797,8 +796,8 @@ def main():
     breeds = breeds_of(pictures[real]) if options.breeds else None
     kinds = {path: str(side["weights"]) for path, side in given.items() if "weights" in side}
     untrained = options.weights == "random" if folders else any(kind.startswith("random") for kind in kinds.values())
-    for path in given.keys() - kinds.keys() if untrained else ():
-        kinds[path] = "trained ones, probably"  # pytorch-fid's files don't tell
+    for path in given.keys() - kinds.keys() if untrained or options.precision != "fp32" else ():
+        kinds[path] = "trained ones in float32, probably"  # pytorch-fid's files don't tell
     if folders:
         for path, kind in kinds.items():
             if kind.startswith("random") != untrained:

@@ -24,9 +24,8 @@ from PIL import Image
 import data
 import fid
 from data import Parser, Progress, UserError, replacing, run
-from model import generate
 from sample import attention_maps, attention_sheet, find_snapshot, latents, load_generator
-from train import FREE, MILESTONES, read_config, variant
+from train import FREE, MILESTONES, features_of_fakes, read_config, variant
 
 VARIANTS = ["full", "no-attn", "no-gen-attn", "no-disc-attn"]
 WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pixels
@@ -85,6 +84,7 @@ def read_run(folder):
     except (KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}/log.csv isn't a log of train.py ({error})") from None
     same = {key: value for key, value in options.items() if key not in FREE | {"seed", "weights", "fid_samples"}}
+    photos = f"{config['photos']:,} photos ({config['photos_sha256'][:6]})"  # distances to others can't be compared
     name, samples = fid.UNTRAINED if options.get("weights") == "random" else "FID", options.get("fid_samples", 0)
     return SimpleNamespace(
         folder=folder,
@@ -96,7 +96,7 @@ def read_run(folder):
         config=config,
         group=json.dumps([same, config["photos_sha256"]], sort_keys=True),
         points={column: values for column, values in points.items() if values},
-        distance=f"{name}, {samples:,} samples" if points["fid"] else "not measured",
+        distance=f"{name}, {samples:,} samples, {photos}" if points["fid"] else "not measured",
     )
 
 
@@ -242,7 +242,7 @@ def panels_of(runs):
 
 
 def distances_of(runs):
-    """The names of the distances that were measured: FID and an untrained one have nothing to do with each other."""
+    """The names of the distances that were measured: those by other networks or to other photos can't be compared."""
     return sorted({run.distance for run in runs if "fid" in run.points})
 
 
@@ -354,8 +354,8 @@ def breeds_section(runs, folder, weights, count, device="cpu"):
             print(f"no breeds of {one.folder}: {error}")
             continue
         z = latents(0, count, generator.z_dim)[:count]
-        fakes = torch.cat([inception(generate(generator, part).float() / 255) for part in z.split(50)])
-        sets.append((f"{one.folder} at step {step:,}", fakes.cpu()))
+        fakes = torch.cat(list(features_of_fakes(generator, z, inception))).cpu()
+        sets.append((f"{one.folder} at step {step:,}", fakes))
         progress(f"breeds: {index} of {len(runs)} runs", last=index == len(runs))
     rows = [(html.escape(name), *fid.breeds_covered(features, real, breeds)[1:]) for name, features in sets]
     kind = "an untrained" if inception.weights.startswith("random") else "a trained"
@@ -503,6 +503,8 @@ def main():
     args = parser.parse_args()
     if args.out.is_dir():
         parser.error(f"--out is the page to write, and {args.out} is a folder")
+    if not args.out.parent.is_dir():
+        raise UserError(f"{args.out.parent}: no such folder")
     runs = []
     for folder in dict.fromkeys(args.runs):
         try:

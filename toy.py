@@ -3,8 +3,8 @@
     python data.py --toy 2048
 
 Eight breeds that differ in size, colour, ears and build, in five busy places.  Each has one head, four legs and the
-proportions of its breed: what attention can get right or wrong.  Nothing else here depends on this file; a reader
-who came for the GAN can skip it.
+proportions of its breed: what attention can get right or wrong.  No other script but data.py --toy needs this file; a
+reader who came for the GAN can skip it.
 """
 
 import io

@@ -100,9 +100,9 @@ def photos_of_step(seed, step, batch, count):
 
 def noise_of_step(seed, step, batch, z_dim):
     """Standard normal z for D's turn and for G's, (batch, z_dim) each, and which photos to mirror, (batch,)."""
-    generator = random_generator(seed, 1, step)
-    z = torch.randn(2, batch, z_dim, generator=generator)
-    return z[0], z[1], torch.rand(batch, generator=generator) < 0.5
+    rng = random_generator(seed, 1, step)
+    z = torch.randn(2, batch, z_dim, generator=rng)
+    return z[0], z[1], torch.rand(batch, generator=rng) < 0.5
 
 
 def shifts_of_step(seed, step, batch, reach):
@@ -114,7 +114,7 @@ def shifts_of_step(seed, step, batch, reach):
 
 
 def sample_noise(seed, count, z_dim):
-    """The fixed z of all sample sheets, (count, z_dim)."""
+    """The fixed z, (count, z_dim), with which batch norm is measured; the first 64 are those of all sample sheets."""
     return torch.randn(count, z_dim, generator=random_generator(seed, 2))
 
 
@@ -247,15 +247,20 @@ def distance_meter(options):
     """
     inception = fid.load_inception(options.weights, options.device)
     real = fid.folder_statistics(options.data, inception)
+    fid.print_counts([(options.data, real), ("samples", {"count": options.fid_samples})])
     z = torch.randn(options.fid_samples, options.z_dim, generator=random_generator(options.seed, 4))
-    rank, world = rank_and_world()
 
     def measure(generator):
-        batches = (inception(generate(generator, part).float() / 255) for part in z.split(50)[rank::world])
-        with torch.no_grad():
-            return fid.distance(real, fid.collect(batches, inception))
+        return fid.distance(real, fid.collect(features_of_fakes(generator, z, inception), inception))
 
     return measure
+
+
+def features_of_fakes(generator, z, inception):
+    """Inception's features of the pictures for z (N, z_dim): yields (B, 2048); under torchrun this process's share."""
+    rank, world = rank_and_world()
+    for part in z.split(50)[rank::world]:
+        yield inception(generate(generator, part).float() / 255)
 
 
 @contextmanager
@@ -280,7 +285,7 @@ def catching_signals():
 
 
 def train(options):
-    """Train as the options of main() say, from the run's checkpoint if they say resume; returns the run folder."""
+    """Train as the options of parse_options() say, from the run's checkpoint if they say resume -> the run folder."""
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     out, batch = options.out, options.batch
     if not options.data.is_dir():
@@ -288,8 +293,8 @@ def train(options):
             f"{options.data}: no pictures there. Make some: `python data.py` (the Stanford Dogs) or "
             "`python data.py --toy 2048` (drawn dogs; then train with --data datasets/toy64)"
         )
-    note = options.data / "crops.json"
-    if note.exists() and '"crops"' not in note.read_text(errors="replace"):  # data.py adds it at the end
+    crops = options.data / "crops.json"
+    if crops.exists() and '"crops"' not in crops.read_text(errors="replace"):  # data.py adds it at the end
         raise UserError(f"{options.data}: the cropping isn't done or was stopped: run data.py (again) first")
     pictures = read_folder(options.data)  # all of them: 20,580 at 64x64 are 253 MB
     count, _, height, size = pictures.shape
@@ -339,6 +344,8 @@ def train(options):
             raise UserError(f"{out} has done {step} steps already, more than --steps {options.steps}")
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
+    elif rank == 0 and device == "cpu" and options.width >= 64:
+        print("no GPU: this takes very long; `make dogs` trains a smaller network and shows dogs within the hour")
     steps = torch.tensor([step, -step])
     if dist.is_initialized():  # all meet here: they have looked at the folder before one writes to it
         dist.all_reduce(steps, dist.ReduceOp.MAX)
@@ -462,6 +469,9 @@ def train(options):
                 last_save = time.monotonic()
             pause = time.monotonic() - now  # FID, sheets and checkpoints are no part of the training's speed
             start, last_row = start + pause, last_row + pause
+        if rank == 0 and not (out / "samples" / f"{step:06d}.png").exists():  # nothing to do but to look at it
+            refresh_batch_norm(average, z_refresh)
+            show()
     if step < options.steps:
         print("\n" * progress.terminal + f"saved at step {step:,}; go on with: python train.py --resume {out}")
     else:
@@ -485,8 +495,6 @@ def read_config(run_folder):
     """The config.json of a run: options, size, photos, versions, ...  Raises UserError if the folder holds no run."""
     try:
         config = json.loads((run_folder / "config.json").read_text())
-        before_the_choice = {"logit_gain": 1.0, "shift": 0.0}  # what runs had that don't name it
-        config["options"] = before_the_choice | config["options"]
         if missing := {"seed", "device", "steps", "no_gen_attn", "no_disc_attn"} - config["options"].keys():
             raise KeyError(f"no {', '.join(sorted(missing))}")
         found = {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}

@@ -524,6 +524,7 @@ def test_statistics_of_different_networks_are_not_compared(tmp_path, command):
     mu, sigma = np.zeros(2048), np.eye(2048)
     np.savez(tmp_path / "theirs.npz", mu=mu, sigma=sigma)  # pytorch-fid's don't tell, but are of trained weights
     assert command(tmp_path / "theirs.npz", a, "--weights", "random")[0] == 2
+    assert command(tmp_path / "theirs.npz", a, "--precision", "bf16")[0] == 2
     assert command(tmp_path / "theirs.npz", tmp_path / "random.npz")[0] == 2
     assert command(tmp_path / "theirs.npz", tmp_path / "trained.npz")[1].splitlines()[-1].startswith("FID: ")
     out = command(tmp_path / "random.npz", tmp_path / "random.npz")[1]  # remembered without the network

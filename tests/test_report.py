@@ -19,16 +19,17 @@ import report
 import train
 from model import Generator
 
+AGAINST = "5,000 samples, 2 photos (012345)"
 HEAD = "step,d_loss,g_loss,d_real,d_fake,gamma_g,gamma_d,images_per_s,fid\n"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def make_run(folder, rows, *options, seed=0):
+def make_run(folder, rows, *options, seed=0, photos="0123456789"):
     """A run folder with a log, one sheet of samples at the last step, and no snapshot."""
     options = train.parse_options(["--out", str(folder), "--steps", "40", "--seed", str(seed), *options])
     config = {key: str(value) if key in ("data", "out") else value for key, value in vars(options).items()}
     (folder / "samples").mkdir(parents=True)
-    config = {"options": config, "size": 64, "photos": 2, "photos_sha256": ""}
+    config = {"options": config, "size": 64, "photos": 2, "photos_sha256": photos}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "log.csv").write_text(HEAD + "".join(f"{row}\n" for row in rows))
     colour = ["red", "green", "blue"][seed]
@@ -139,7 +140,18 @@ def test_fid_and_untrained_distances_of_two_seeds_are_never_averaged(tmp_path):
     assert runs[0].group == runs[1].group
     panels = report.panels_of(runs)[-2:]
     for panel, title, value in zip(panels, ("FID", fid.UNTRAINED), ("50", "5"), strict=True):
-        assert f"{title}, 5,000 samples</text>" in panel and f"step 10: {value}<" in panel and " to " not in panel
+        assert f"{title}, {AGAINST}</text>" in panel and f"step 10: {value}<" in panel and " to " not in panel
+
+
+def test_distances_to_different_photos_share_no_panel(tmp_path):
+    runs = [
+        report.read_run(make_run(tmp_path / photos, [row(10, 2.0, distance)], photos=photos))
+        for photos, distance in (("0123456789", "5.0"), ("abcdef0123", "7.0"))
+    ]
+    panels = [report.distance_panel(name, report.group(runs)) for name in report.distances_of(runs)]
+    assert len(panels) == 2
+    for panel, value, other in zip(panels, ("5", "7"), ("7", "5"), strict=True):
+        assert f"step 10: {value}<" in panel and f"step 10: {other}<" not in panel
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
@@ -198,13 +210,13 @@ def test_untrained_distances_are_called_so_in_the_title_and_on_every_axis(tmp_pa
     page = make_page(monkeypatch, make_run(tmp_path / "one", rows, "--weights=random"))
     assert fid.UNTRAINED in re.search("<title>(.*)</title>", page)[1]
     titles = re.findall('font-weight="bold">([^<]*)<', page)
-    untrained = f"{fid.UNTRAINED}, 5,000 samples"
-    assert titles.count(untrained) == 3 and "FID, 5,000 samples" not in titles  # compared, to stop by, the variant's
+    untrained = f"{fid.UNTRAINED}, {AGAINST}"
+    assert titles.count(untrained) == 3 and f"FID, {AGAINST}" not in titles  # compared, to stop by, the variant's
     page = make_page(monkeypatch, make_run(tmp_path / "two", rows))
-    assert fid.UNTRAINED not in page and ">FID, 5,000 samples<" in page
+    assert fid.UNTRAINED not in page and f">FID, {AGAINST}<" in page
     page = make_page(monkeypatch, tmp_path / "one", tmp_path / "two", make_run(tmp_path / "three", [row(10, 2.0)]))
     panels = re.findall('font-weight="bold">([^<]*)<', page.split("Curves of all")[1].split("<h2>")[0])
-    assert panels[:2] == ["FID, 5,000 samples", untrained] and "not measured" in page
+    assert panels[:2] == [f"FID, {AGAINST}", untrained] and "not measured" in page
 
 
 def test_variants_stand_side_by_side(tmp_path, monkeypatch):
@@ -237,7 +249,7 @@ def test_breeds_are_those_of_the_nearest_crops(tmp_path, monkeypatch):
     same = torch.from_numpy(pictures[2]).permute(2, 0, 1)
     monkeypatch.setattr(report, "find_snapshot", lambda folder: folder)
     monkeypatch.setattr(report, "load_generator", lambda path, device: (SimpleNamespace(z_dim=4), 10))
-    monkeypatch.setattr(report, "generate", lambda generator, z: same.expand(len(z), 3, 32, 32))
+    monkeypatch.setattr(train, "generate", lambda generator, z: same.expand(len(z), 3, 32, 32))
     section = report.breeds_section([report.read_run(folder)], tmp_path / "crops", "random", 5)
     assert re.findall(r"<td>(\d of \d)</td><td>(.*?)</td>", section) == [("3 of 3", "3.0"), ("1 of 3", "1.0")]
     assert "an untrained Inception" in section

@@ -18,7 +18,7 @@ demo: .venv/ready
 	$(PY) data.py --toy $(PHOTOS)
 	if test -f $(OUT)/config.json; then $(PY) train.py --resume $(OUT) --steps $(or $(STEPS),1500); \
 	else $(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(or $(STEPS),1500) --width 16 --batch 32 \
-		--attn-at 16 --lr-g 4e-4 --shift 0; fi
+		--attn-at 16 --lr-g 4e-4 --logit-gain 5 --shift 0; fi
 	$(PY) sample.py $(OUT)
 	$(PY) sample.py $(OUT) --attention
 	$(PY) sample.py $(OUT) --interpolate
@@ -28,7 +28,7 @@ demo: .venv/ready
 # whenever the pictures in runs/dogs/samples/ please; the same command goes on for another hour with the same photos.
 # Less: make dogs MINUTES=10.  From the start, as after `python data.py`: rm -r runs/dogs
 MINUTES ?= 60
-LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --sample-every 2500
+LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --logit-gain 5 --sample-every 2500
 dogs: .venv/ready
 	test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS)
 	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --minutes $(MINUTES); \

@@ -81,11 +81,11 @@ class Discriminator(nn.Module):
 
     No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
 
-    `logit_gain`: spectral norm keeps the slope of the logits small.  Multiplied by 5, they change more from picture to
+    `logit_gain`: spectral norm keeps the slope of the logits small.  Multiplied, they change more from picture to
     picture; what that gave is in docs/recipe.md.
     """
 
-    def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False, logit_gain=5.0):
+    def __init__(self, size=64, width=64, attention_at=(32,), attention_pool=False, logit_gain=1.0):
         super().__init__()
         self.logit_gain = logit_gain
         self.blocks = nn.ModuleDict()

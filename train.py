@@ -518,7 +518,7 @@ def parse_options(arguments=None):
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
     add("--width", type=number(int, 1, 4096), default=64, help="channels c at half the side, 2c at a quarter, ...")
-    add("--logit-gain", type=number(float, 0.01, 1000), default=5.0, help="D's logits are multiplied by this; 1: none")
+    add("--logit-gain", type=number(float, 0.01, 1000), default=1.0, help="D's logits are multiplied by this")
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",
         help="D sees pictures moved at random by up to this share of their side; 0: none")  # fmt: skip
     add("--z-dim", type=number(int, 1, 10**5), default=128, help="how many normals make a picture")

@@ -55,6 +55,7 @@ def test_photos_can_count_mirrored_too(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     for index, photo in enumerate(pixels):
         Image.fromarray(photo).save(tmp_path / f"{index}.png")
-    pictures = yardstick.load_pictures(tmp_path, sys.maxsize, mirror=True)
+    pictures = yardstick.read_photos(tmp_path, mirror=True)
     assert len(pictures) == 12 and torch.equal(pictures[0::2], pictures[1::2].flip(3))
-    assert torch.equal(pictures[0::2], yardstick.load_pictures(tmp_path, 6))
+    assert torch.equal(pictures[0::2], yardstick.read_photos(tmp_path, mirror=False))
+    assert torch.equal(yardstick.load_pictures(tmp_path, 12, mirror=True), pictures)

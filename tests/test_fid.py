@@ -589,6 +589,7 @@ def mistakes(tmp_path, monkeypatch):
         ("good good --breeds", "don't tell breeds"),
         ("--save-stats good x", "the name of an .npz"),
         ("--save-stats good nan.npz", "nan.npz is there already"),
+        ("--save-stats good nix/real.npz", "nix: no such folder"),
         ("good good --batch 0", "--batch: 0 is not between 1 and 100000"),
     ],
 )

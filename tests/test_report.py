@@ -238,6 +238,15 @@ def test_no_run_at_all_is_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_page_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["report.py", str(make_run(tmp_path / "x", [row(10, 2.0)])), "--out", "nix/a.html"]
+    )
+    monkeypatch.setattr(report, "read_run", lambda folder: pytest.fail("it began"))
+    with pytest.raises(data.UserError, match="nix: no such folder"):
+        report.main()
+
+
 def test_breeds_are_those_of_the_nearest_crops(tmp_path, monkeypatch):
     """A generator that always draws the same picture covers one breed; crops have those of their neighbours."""
     pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)

@@ -143,7 +143,9 @@ def test_noise_depends_on_seed_and_step_alone():
 def test_fid_in_a_run_is_that_of_its_snapshots_and_changes_nothing_else(photos, ten_steps, tmp_path, capsys):
     fid_options = ["--fid-every=4", "--fid-samples=12", "--weights=random", "--sample-every=8"]
     out = run(photos, tmp_path / "run", 10, *fid_options)
-    lines = capsys.readouterr().out
+    lines, warnings = capsys.readouterr()
+    count = len(data.list_images(photos))
+    assert f"{photos}: {count} pictures\nsamples: 12 pictures\n" in lines and f"{count} and 12 pictures" in warnings
     one, other = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (ten_steps, out))
     for name in ("generator", "discriminator", "average", "optimizer_g", "optimizer_d"):
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)

@@ -763,7 +763,7 @@ def parse_options():
     add("--weights", metavar="FILE", help="Inception's; default: fetched once, 91 MB; random: an untrained network")
     add("--distort", type=parse_distortion, metavar="NAME[=AMOUNT]",
         help=f"change the second folder's pictures; all for a table, or {distortions}")  # fmt: skip
-    add("--breeds", action="store_true", help="which breeds the fakes are nearest to; a real crop is <breed>_....png")
+    add("--breeds", action="store_true", help="how many breeds the fakes are nearest to; a real crop is <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
     add("--batch", type=number(int, 1, 10**5), default=50, help="pictures per pass of the network")
     add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by up to a percent or so")

@@ -734,7 +734,7 @@ def distance_name(kinds):
     """What a distance may be called, from {a side: the weights it was seen with}.  Raises UserError if they differ."""
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{side} with {kind}" for side, kind in kinds.items())
-        raise UserError(f"features of different Inception networks can't be compared ({told}; see --weights)")
+        raise UserError(f"features of different Inception networks can't be compared ({told}; see --weights, --precision)")
     return UNTRAINED if any(kind.startswith("random") for kind in kinds.values()) else "FID"
 
 

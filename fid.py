@@ -734,7 +734,7 @@ def distance_name(kinds):
     """What a distance may be called, from {a side: the weights it was seen with}.  Raises UserError if they differ."""
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{side} with {kind}" for side, kind in kinds.items())
-        raise UserError(f"features of different Inception networks can't be compared ({told}; see --weights, --precision)")
+        raise UserError(f"features of different networks can't be compared ({told}; see --weights, --precision)")
     return UNTRAINED if any(kind.startswith("random") for kind in kinds.values()) else "FID"
 
 
@@ -763,7 +763,7 @@ def parse_options():
     add("--weights", metavar="FILE", help="Inception's; default: fetched once, 91 MB; random: an untrained network")
     add("--distort", type=parse_distortion, metavar="NAME[=AMOUNT]",
         help=f"change the second folder's pictures; all for a table, or {distortions}")  # fmt: skip
-    add("--breeds", action="store_true", help="how many breeds the fakes are nearest to; a real crop is <breed>_....png")
+    add("--breeds", action="store_true", help="how many breeds fakes are nearest to; real crops are <breed>_....png")
     add("--no-cache", action="store_true", help="neither use nor write the statistics in FOLDER.fid.npz")
     add("--batch", type=number(int, 1, 10**5), default=50, help="pictures per pass of the network")
     add("--precision", choices=PRECISIONS, default="fp32", help="bf16: faster; FID moves by up to a percent or so")

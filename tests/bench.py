@@ -337,7 +337,7 @@ def process_now():
 
 
 def bench_long_run(_):
-    print("8. a training of 2,000 steps, width 8, batch 16, a sheet and a snapshot every 100")
+    print("8. a training of 2,000 steps, width 8, batch 16, a sheet and a snapshot every 100 (some two minutes)")
     states, average = [], train.update_average
 
     def noting(*arguments):
@@ -357,7 +357,7 @@ def bench_long_run(_):
 
 
 def bench_processes(_):
-    print("9. training, width 32, batch 32, attention at 16x16 (one process with two threads = 1)")
+    print("9. training, 100 steps twice, width 32, batch 32, attention at 16x16 (one process with two threads = 1)")
     root, speeds = Path(__file__).resolve().parent.parent, []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "photos").mkdir()

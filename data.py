@@ -474,12 +474,15 @@ def crop_dogs(source, out, size=64, square=False, part="all"):
 
 
 def list_images(folder):
-    """The pictures in a folder and its sub-folders, sorted by path, but hidden ones.  Raises UserError if none."""
+    """The pictures in a folder and its sub-folders, sorted by path.  Raises UserError if none.
+
+    Hidden ones, and those in hidden sub-folders (.ipynb_checkpoints/), don't count.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     paths = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    paths = sorted(path for path in paths if not path.name.startswith("."))
+    paths = sorted(path for path in paths if not any(n.startswith(".") for n in path.relative_to(folder).parts))
     if not paths:
         raise UserError(f"{folder}: no pictures in it (looked for {' '.join(sorted(EXTENSIONS))})")
     return paths
@@ -526,7 +529,7 @@ def tile(pictures, columns=8, gap=2):
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--source", type=Path, metavar="DIR", help="a copy of the data set, instead of fetching it")
-    parser.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw this many photos instead")
+    parser.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw so many photos instead")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="which toy dogs are drawn")
     parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
     parser.add_argument("--square", action="store_true", help="grow boxes to squares first, as far as photos go")
@@ -545,7 +548,7 @@ def main():
         kind, source = "dogs", args.source or Path("datasets/stanford-dogs")
         if not args.source:
             fetch(source)
-    kind += f"{args.size}{'-square' if args.square else ''}{f'-seed{args.seed}' if args.seed else ''}"
+    kind += f"{args.size}{'-square' if args.square else ''}{f'-seed{args.seed}' if args.toy and args.seed else ''}"
     out = args.out or Path("datasets") / kind
     for part in ("train", "test") if args.split else ("all",):
         folder = Path(f"{out}-{part}") if args.split else out

@@ -8,7 +8,8 @@
     torchrun --nproc-per-node 2 fid.py real/ fake/   the work shared out, the same number
 
 The last line printed is "FID: 12.3456".  The weights of the Inception network are pytorch-fid's, fetched once (91 MB);
---weights random needs no download, but its distance is not FID, and the output says so.
+--weights random needs no download, but its distance is not FID, and the output says so.  Unless --no-cache is given, a
+folder's statistics are kept beside it: 34 MB in real.fid.npz.
 """
 
 import datetime
@@ -287,6 +288,8 @@ def load_inception(weights=None, device="cpu", precision="fp32"):
         with open(path, "rb") as file:
             inception.weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         if not inception.weights.startswith(SHA256):
+            if weights is None:
+                raise UserError(f"{path} isn't the file of that name (sha256 {SHA256}...): delete it")
             warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
     if precision != "fp32":
         inception.weights += f" {precision}"
@@ -369,7 +372,7 @@ class Statistics:
 # the nuclear norm of M.  A and B come from Cholesky with pivoting, where the largest variance left is always next: it
 # stops where only rounding is left, so they have a column for each direction that varies, and no more.  The columns
 # shrink on the way; so squaring M for eigvalsh, faster than singular values, costs no accuracy that features would
-# show (at the very worst, where the sets vary in directions at right angles, 1e-8 of the traces).
+# show (at the very worst, where the sets vary in directions at right angles, some 1e-7 of the traces).
 
 
 def factor(sigma):
@@ -723,9 +726,9 @@ def print_counts(named):
     for name, side in named:
         counts.append(f"{side['count']:,}" if "count" in side else "an unknown number of")
         print(f"{name}: {counts[-1]} pictures")
-    if any(side.get("count", FEW) < FEW for _, side in named):
+    if any(side.get("count", FEW + 1) <= FEW for _, side in named):
         warn(
-            f"{' and '.join(counts)} pictures: the fewer there are, and below {FEW:,} above all, the higher the "
+            f"{' and '.join(counts)} pictures: the fewer there are, and up to {FEW:,} above all, the higher the "
             "distance comes out; compare only distances of equal counts"
         )
 

@@ -1,4 +1,4 @@
-"""The two networks of the article (section 2.1), each with attention on or off.
+"""The two networks (section 2.1), each with attention on or off.  Their layers are our choice: the article names none.
 
     z (128) -> Generator -> picture (3, 64, 64) in [-1, 1]
     picture -> Discriminator -> one logit: positive for "a photo", negative for "made up"

@@ -32,8 +32,9 @@ WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pi
 POINTS = 60  # a curve has at most so many: means over equal parts of the run
 RULE = (
     "A curve stops falling where it never again falls by more than a twentieth of its whole fall, which begins at the "
-    "highest point of the run's first half; it can't be told where less than a fifth of the run follows, or where it "
-    "falls by no more than five times what neighbouring points differ by, as any curve of up to five points does. "
+    "highest point of the run's first half; if less than a fifth of the run is left then, it counts as still falling. "
+    "It can't be told where it falls by no more than five times what neighbouring points differ by, as any curve of "
+    "up to five points does. "
     "D's loss falls when D learns photos by heart, too: look at the samples."
 )
 # Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
@@ -136,13 +137,14 @@ def over_seeds(runs, column):
 
 
 def stops_improving(points, tolerance=0.05, patience=0.2):
-    """The step at which a curve stops falling (section 4.1.5), or None if it can't be told.
+    """The step at which a curve stops falling (section 4.1.5), math.inf if it hasn't yet, None if it can't be told.
 
     points: [(step, value)], lower is better.  Counted from the highest point of the run's first half on: before
     that, the networks are only finding their balance.  It's the first step after which the curve never again falls
-    by more than `tolerance` of its whole fall; told only if at least a share `patience` of the run follows, since
-    the last steps of any run are followed by no improvement, and if it falls by more than five times what neighbouring
-    points differ by, since noise falls, too.  Means of some steps are compared, or single steps would decide.
+    by more than `tolerance` of its whole fall.  At least a share `patience` of the run must follow, since the last
+    steps of any run are followed by no improvement: a curve that stops later counts as still falling.  It can't be
+    told unless it falls by more than five times what neighbouring points differ by, since noise falls, too.  Means of
+    some steps are compared, or single steps would decide.
     """
     points = averages([points])
     values = [point[1] for point in points]
@@ -159,7 +161,7 @@ def stops_improving(points, tolerance=0.05, patience=0.2):
             break
         if min(values[index:]) >= values[index] - tolerance * fall:
             return step
-    return None
+    return math.inf
 
 
 # Curves -------------------------------------------------------------------------------------------------------
@@ -410,7 +412,7 @@ def summary(runs):
 
 
 def tell(step):
-    return "can't be told" if step is None else f"{step:,}"
+    return {None: "can't be told", math.inf: "still falling"}.get(step) or f"{step:,}"
 
 
 def when_to_stop(run):
@@ -419,9 +421,10 @@ def when_to_stop(run):
     at = set(shown[-1:])
     for column, name in (("fid", run.distance), ("d_loss", "discriminator loss (nats)")):
         step = stops_improving(run.points.get(column, []))
-        panels.append(draw(name, [(name, over_seeds([run], column))], [(step, f"{step:,}")] if step else []))
+        seen = step not in (None, math.inf)
+        panels.append(draw(name, [(name, over_seeds([run], column))], [(step, f"{step:,}")] if seen else []))
         told.append(f"{name} stops falling: {tell(step)}" if panels[-1] else f"{column}: not measured")
-        at |= {min(shown, key=lambda other, step=step: abs(other - step))} if step and shown else set()
+        at |= {min(shown, key=lambda other, step=step: abs(other - step))} if seen and shown else set()
     sheets = [f"<p>{step:,} steps<br>{sheet_of(run, step)}</p>" for step in sorted(at)]
     return (
         f"<h2>When to stop (section 4.1.5): {html.escape(str(run.folder))}</h2>{''.join(panels)}"
@@ -454,7 +457,7 @@ def page(runs, breeds=""):
     steps = sorted({step for members in groups.values() for step in steps_shown(members[0])})
     rows = [(f"{step:,}", *(sheet_of(members[0], step) for members in groups.values())) for step in steps]
     seeds = sorted({members[0].seed for members in groups.values()})
-    about = "The first 16 samples of each, unselected"
+    about = "The upper left 16 of each sheet of samples, unselected"
     about += f", of seed {seeds[0]}: the same z in a row." if len(seeds) == 1 else "."
 
     def compare(title, column, **more):

@@ -12,6 +12,7 @@ Ctrl-C saves and stops.
 
 import argparse
 import datetime
+import fcntl
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import os
 import platform
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -268,20 +269,36 @@ def catching_signals():
     """Inside the block Ctrl-C and SIGTERM fill the list it gives, for the loop to see.  Twice: out at once."""
     caught, before = [], {}
 
-    def note(number, _):
+    def note(signum, _):
         if caught:
             raise KeyboardInterrupt
-        caught.append(number)
+        caught.append(signum)
         if rank_and_world()[0] == 0:  # print() may be at work already, and can't be called again
-            os.write(2, b"\nstopping after this step; once more: at once, back to the last checkpoint\n")
+            os.write(2, b"\nstopping after this step (and its FID, if due); once more: back to the last checkpoint\n")
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            before[signum] = signal.signal(signum, note)
         yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def alone_in(folder):
+    """Inside the block no other process that asks gets in.  Raises UserError if one is inside."""
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+    except BlockingIOError:
+        raise UserError(f"{folder}: another process is training there") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(directory)
 
 
 def train(options):
@@ -293,6 +310,9 @@ def train(options):
             f"{options.data}: no pictures there. Make some: `python data.py` (the Stanford Dogs) or "
             "`python data.py --toy 2048` (drawn dogs; then train with --data datasets/toy64)"
         )
+    left_by_a_kill = {"config.json.part"}  # before anything else was there
+    if not options.resume and out.exists() and {path.name for path in out.iterdir()} - left_by_a_kill:
+        raise UserError(f"{out} isn't empty: go on with --resume {out} if it's a run, or choose another --out")
     crops = options.data / "crops.json"
     if crops.exists() and '"crops"' not in crops.read_text(errors="replace"):  # data.py adds it at the end
         raise UserError(f"{options.data}: the cropping isn't done or was stopped: run data.py (again) first")
@@ -303,13 +323,11 @@ def train(options):
 
     digest = hashlib.sha256(pictures.numpy()).hexdigest()
     config = {"options": config, "size": size, "photos": count, "photos_sha256": digest}
-    if options.resume:
-        if digest != read_config(out)["photos_sha256"]:
-            raise UserError(
-                f"{options.data} doesn't hold the {read_config(out)['photos']} pictures the run began with"
-            )
-    elif out.exists() and {path.name for path in out.iterdir()} - {"config.json.part"}:  # which a kill may leave
-        raise UserError(f"{out} holds a run: go on with --resume {out}, or choose another --out")
+    if options.resume and digest != read_config(out)["photos_sha256"]:
+        raise UserError(
+            f"{options.data} doesn't hold the {read_config(out)['photos']} pictures that {out} began with: name those "
+            "with --data, or begin another run in another --out"
+        )
     options.device = device = join_processes(options.device)
     rank, world = rank_and_world()
     if batch % world:
@@ -359,12 +377,6 @@ def train(options):
 
     undone = bool(pending) and due()[1]  # stopped when FID was measured: the step is done, its row isn't
     measure = distance_meter(options) if options.fid_every and (step < options.steps or undone) else None
-    if rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        for folder in ("samples", "snapshots"):  # only there: sample.py may be writing elsewhere in the run
-            for left_over in (out / folder).glob("*.part"):  # of a run that was killed
-                left_over.unlink()
-        write_json(out / "config.json", config | {"versions": versions}, sync=True)  # the first file in it
     if options.compile:
         generator.compile()
         discriminator.compile()
@@ -405,8 +417,17 @@ def train(options):
     progress, start_step, begin = Progress(), step, time.monotonic()
     start = last_save = begin
     last_row, last_row_step = start, step
-    log = open(out / "log.csv", "r+" if log_bytes else "w") if rank == 0 else io.StringIO()  # one process writes  # noqa: SIM115
-    with log, catching_signals() as caught:
+    with ExitStack() as held:
+        log = io.StringIO()
+        if rank == 0:  # one process writes
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(out))
+            for folder in ("samples", "snapshots"):  # only there: sample.py may be writing elsewhere in the run
+                for left_over in (out / folder).glob("*.part"):  # of a run that was killed
+                    left_over.unlink()
+            write_json(out / "config.json", config | {"versions": versions}, sync=True)  # the first file in it
+            log = held.enter_context(open(out / "log.csv", "r+" if log_bytes else "w"))
+        caught = held.enter_context(catching_signals())
         log.seek(log_bytes)
         log.truncate()  # rows from after the checkpoint will be written again
         if not log_bytes:
@@ -530,11 +551,19 @@ def parse_options(arguments=None):
     add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over as many")
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
     add("--save-every", type=number(int, 1), metavar="STEPS", help="checkpoints; default: once a minute")
-    add("--fid-every", type=number(int, 1), metavar="STEPS", help="measure FID to the photos, into log.csv")
+    add("--fid-every", type=number(int, 1), metavar="STEPS", help="measure FID to the photos in --data, into log.csv")
     add("--fid-samples", type=number(int, 2, 10**7), default=5000, metavar="N", help="on so many, always the same z")
     add("--weights", metavar="FILE", help="Inception's, see fid.py; random: an untrained network, no FID")
     parser.add_seed_and_device()
-    options = parser.parse_args(arguments)
+
+    def parse(before=None):
+        options = parser.parse_args(arguments, before)
+        options.attn_at = sorted(set(options.attn_at))
+        if options.precision == "auto":
+            options.precision = "bf16" if has_bfloat16(options.device) else "fp32"
+        return options
+
+    options = parse()
     if options.resume:
         out = options.resume
         if options.out not in (None, out):
@@ -544,7 +573,7 @@ def parse_options(arguments=None):
         if not has_device(before["device"]):
             del before["device"]
         # argparse leaves alone what is set already, so only what the command line says differs from `before`.
-        options = parser.parse_args(arguments, argparse.Namespace(**before))
+        options = parse(argparse.Namespace(**before))
         for key, value in before.items():
             unused = key in ("weights", "fid_samples") and not before.get("fid_every")
             if key not in FREE and not unused and getattr(options, key) != value:
@@ -552,9 +581,6 @@ def parse_options(arguments=None):
                 raise UserError(f"{out} was begun with {name} {value}, not {getattr(options, key)}: leave {name} out")
         options.data = Path(options.data)
         options.out = out
-    elif options.precision == "auto":
-        options.precision = "bf16" if has_bfloat16(options.device) else "fp32"
-    options.attn_at = sorted(set(options.attn_at))
     options.out = options.out or Path("runs") / variant(options)
     return options
 

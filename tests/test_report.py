@@ -1,6 +1,7 @@
 """The report: curves that say what the log says, the stopping rule, and a page that needs nothing else."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -156,7 +157,7 @@ def test_distances_to_different_photos_share_no_panel(tmp_path):
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
     falling = [(step, 100.0 - step) for step in range(1, 101)]
-    assert report.stops_improving(falling) is None  # still falling at the end
+    assert report.stops_improving(falling) == math.inf  # still falling at the end
     then_flat = [(step, max(100.0 - step, 60.0)) for step in range(1, 101)]
     assert 35 <= report.stops_improving(then_flat) <= 42
     rising_again = [(step, abs(step - 50.0)) for step in range(1, 101)]
@@ -169,7 +170,7 @@ def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
         noise = torch.randn(1000, generator=random).tolist()
         assert report.stops_improving(list(enumerate(noise, 1))) is None
     late = [(step, max(100.0 - step, 10.0)) for step in range(1, 101)]
-    assert report.stops_improving(late) is None and report.stops_improving(late, patience=0.05) > 80
+    assert report.stops_improving(late) == math.inf and report.stops_improving(late, patience=0.05) > 80
     assert report.stops_improving([]) is None
 
 

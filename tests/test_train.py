@@ -468,6 +468,32 @@ def test_a_run_is_not_resumed_on_other_photos(photos, tmp_path):
         resume(out, 10, "--data", str(other))
 
 
+def test_two_processes_do_not_train_in_one_folder(photos, tmp_path, monkeypatch):
+    true_step, refused = train.train_step, []
+
+    def joined(*arguments):
+        with pytest.raises(data.UserError, match="another process is training there") as caught:
+            resume(tmp_path / "run", 20)
+        refused.append(caught)
+        return true_step(*arguments)
+
+    monkeypatch.setattr(train, "train_step", joined)
+    out = run(photos, tmp_path / "run", 2)
+    assert len(refused) == 2
+    assert train.read_config(out)["options"]["steps"] == 2  # the other one wrote nothing
+    monkeypatch.setattr(train, "train_step", true_step)
+    resume(out, 3)
+    assert [row["step"] for row in rows(out)][-1] == "3"
+
+
+def test_the_options_of_the_beginning_may_be_repeated(photos, tmp_path):
+    options = ["--attn-at", "16", "8", "16", "--precision", "auto"]
+    out = run(photos, tmp_path / "run", 1, *options)
+    resume(out, 2, *options)
+    with pytest.raises(data.UserError, match="--attn-at"):
+        resume(out, 3, "--attn-at", "16")
+
+
 def test_a_signal_during_the_sheet_of_samples_still_saves(photos, tmp_path, monkeypatch):
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGTERM)

@@ -483,8 +483,9 @@ def test_a_broken_archive_is_unpacked_whole_or_not_at_all(tmp_path, tar):
 
 
 def test_a_folder_is_read_sorted_by_path_as_uint8_channels_first(tmp_path):
-    for name in ("c", "a", "b/d"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    tmp_path = tmp_path / ".cache/photos"  # hidden itself, but asked for
+    for name in ("c", "a", "b/d", ".ipynb_checkpoints/x", "b/.y"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (5, 4), (ord(name[-1]), 1, 2)).save(tmp_path / f"{name}.png")
     (tmp_path / "crops.json").write_text("{}")
     noise(5, 4).save(tmp_path / "e.png")

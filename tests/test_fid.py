@@ -195,6 +195,10 @@ def test_fetched_weights_are_checked_and_kept(monkeypatch, tmp_path, weights):
     monkeypatch.setattr(fid, "URL", f"http://127.0.0.1:1/{weights.name}")
     assert fid.fetch_weights() == path
 
+    monkeypatch.setattr(fid, "SHA256", "01234567")  # the right network under the usual name, but not the usual weights
+    with pytest.raises(fid.UserError, match=f"{path.name} isn't the file of that name"):
+        fid.load_inception()
+
 
 def test_random_weights_are_the_same_everywhere_and_tell_pictures_apart():
     pictures = torch.from_numpy(recipe.synthetic_images(0, 4, 64)).permute(0, 3, 1, 2) / 255
@@ -348,6 +352,12 @@ def test_the_command_prints_what_pytorch_fid_prints(tmp_path, capsys, monkeypatc
         assert distance_of(out) == pytest.approx(pair["exact"], rel=2e-5)
         assert distance_of(out) == pytest.approx(pair["pytorch_fid"], rel=5e-5)
         assert "and 200 pictures: the fewer" in err and "not the weights that everybody uses" in err
+
+
+def test_as_many_pictures_as_features_are_too_few(capsys):
+    for count, warned in ((2048, True), (2049, False)):  # their covariance has rank count - 1
+        fid.print_counts([("real", {"count": 10**6}), ("fake", {"count": count})])
+        assert ("the fewer there are" in capsys.readouterr().err) == warned
 
 
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

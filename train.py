@@ -547,7 +547,7 @@ def parse_options(arguments=None):
     add("--lr-d", type=number(float, 0, 1), default=4e-4, help="learning rate of D")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay a step of the averaged generator")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where the device has it")
-    add("--compile", action="store_true", help="torch.compile both networks: a slow start, then faster on a GPU")
+    add("--compile", action="store_true", help="torch.compile both networks: no faster on a CPU, not tried on a GPU")
     add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over as many")
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
     add("--save-every", type=number(int, 1), metavar="STEPS", help="checkpoints; default: once a minute")

@@ -12,7 +12,6 @@ Ctrl-C saves and stops.
 
 import argparse
 import datetime
-import fcntl
 import hashlib
 import io
 import json
@@ -52,6 +51,11 @@ from data import (
     write_json,
 )
 from model import Discriminator, Generator, generate, refresh_batch_norm, to_float
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
@@ -288,6 +292,9 @@ def catching_signals():
 @contextmanager
 def alone_in(folder):
     """Inside the block no other process that asks gets in.  Raises UserError if one is inside."""
+    if fcntl is None:
+        yield
+        return
     directory = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends

@@ -1,6 +1,7 @@
 """The losses, the randomness, one step, and whole small runs: stopped, resumed, broken."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -484,6 +485,16 @@ def test_two_processes_do_not_train_in_one_folder(photos, tmp_path, monkeypatch)
     monkeypatch.setattr(train, "train_step", true_step)
     resume(out, 3)
     assert [row["step"] for row in rows(out)][-1] == "3"
+
+
+def test_where_nothing_can_be_locked_it_trains_without(photos, tmp_path, monkeypatch):
+    def no_locks(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(train.fcntl, "flock", no_locks)  # some network file systems
+    run(photos, tmp_path / "network", 1)
+    monkeypatch.setattr(train, "fcntl", None)  # Windows
+    assert [row["step"] for row in rows(run(photos, tmp_path / "windows", 1))] == ["1"]
 
 
 def test_the_options_of_the_beginning_may_be_repeated(photos, tmp_path):

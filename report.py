@@ -32,10 +32,9 @@ WIDTH, HEIGHT, LEFT, TOP = 640, 200, 64, 44  # of a panel and its margins, in pi
 POINTS = 60  # a curve has at most so many: means over equal parts of the run
 RULE = (
     "A curve stops falling where it never again falls by more than a twentieth of its whole fall, which begins at the "
-    "highest point of the run's first half; if less than a fifth of the run is left then, it counts as still falling. "
-    "It can't be told where it falls by no more than five times what neighbouring points differ by, as any curve of "
-    "up to five points does. "
-    "D's loss falls when D learns photos by heart, too: look at the samples."
+    "highest point of the run's first half; not yet, if less than a fifth of the run is left then. It can't be told "
+    "where it falls by no more than five times what neighbouring points differ by, as any curve of up to five points "
+    "does. D's loss falls when D learns photos by heart, too: look at the samples."
 )
 # Colour and dash both tell which line it is: for colour-blind readers (Okabe and Ito's colours) and in print.
 DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "4 2"]
@@ -412,7 +411,7 @@ def summary(runs):
 
 
 def tell(step):
-    return {None: "can't be told", math.inf: "still falling"}.get(step) or f"{step:,}"
+    return {None: "can't be told", math.inf: "not yet"}.get(step) or f"{step:,}"
 
 
 def when_to_stop(run):

@@ -174,6 +174,14 @@ def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
     assert report.stops_improving([]) is None
 
 
+def test_the_page_marks_a_stop_and_says_where_there_is_none_yet(tmp_path):
+    rows = [row(step, 100 - step, max(100 - step, 60)) for step in range(2, 101, 2)]  # the distance stops at 40
+    text = report.when_to_stop(report.read_run(make_run(tmp_path / "run", rows, "--fid-every", "2")))
+    assert "discriminator loss (nats) stops falling: not yet" in text
+    (marked,) = re.findall(r'class="stop".*?<text[^>]*>([\d,]+)<', text)
+    assert 35 <= int(marked) <= 42 and f"stops falling: {marked}" in text
+
+
 def test_round_ticks_within_the_range():
     assert report.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert report.ticks(-0.37, 0.31) == pytest.approx([-0.2, 0, 0.2])

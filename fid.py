@@ -289,7 +289,7 @@ def load_inception(weights=None, device="cpu", precision="fp32"):
             inception.weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         if not inception.weights.startswith(SHA256):
             if weights is None:
-                raise UserError(f"{path} isn't the file of that name (sha256 {SHA256}...): delete it")
+                raise UserError(f"{path} isn't the usual file (sha256 {SHA256}...): delete it to fetch it anew")
             warn(f"these are not the weights that everybody uses (sha256 {SHA256}...): distances differ from others'")
     if precision != "fp32":
         inception.weights += f" {precision}"

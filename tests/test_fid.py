@@ -196,7 +196,7 @@ def test_fetched_weights_are_checked_and_kept(monkeypatch, tmp_path, weights):
     assert fid.fetch_weights() == path
 
     monkeypatch.setattr(fid, "SHA256", "01234567")  # the right network under the usual name, but not the usual weights
-    with pytest.raises(fid.UserError, match=f"{path.name} isn't the file of that name"):
+    with pytest.raises(fid.UserError, match=f"{path.name} isn't the usual file"):
         fid.load_inception()
 
 

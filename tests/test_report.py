@@ -178,7 +178,7 @@ def test_the_page_marks_a_stop_and_says_where_there_is_none_yet(tmp_path):
     rows = [row(step, 100 - step, max(100 - step, 60)) for step in range(2, 101, 2)]  # the distance stops at 40
     text = report.when_to_stop(report.read_run(make_run(tmp_path / "run", rows, "--fid-every", "2")))
     assert "discriminator loss (nats) stops falling: not yet" in text
-    (marked,) = re.findall(r'class="stop".*?<text[^>]*>([\d,]+)<', text)
+    (marked,) = re.findall(r'class="stop".*?<text[^>]*>([^<]*)<', text)
     assert 35 <= int(marked) <= 42 and f"stops falling: {marked}" in text
 
 

@@ -18,7 +18,7 @@ demo: .venv/ready
 	if test -f $(OUT)/config.json; then $(PY) train.py --resume $(OUT) --steps $(or $(STEPS),1500); \
 	else $(PY) data.py --toy $(PHOTOS) && \
 		$(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(or $(STEPS),1500) --width 16 --batch 32 \
-		--attn-at 16 --lr-g 4e-4 --logit-gain 5 --shift 0; fi
+		--attn-at 16 --lr-g 4e-4 --logit-gain 5 --modulate --shift 0; fi
 	$(PY) sample.py $(OUT)
 	$(PY) sample.py $(OUT) --attention
 	$(PY) sample.py $(OUT) --interpolate
@@ -32,7 +32,7 @@ LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --logit-gai
 dogs: .venv/ready
 	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --minutes $(MINUTES); \
 	else { test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS); } && \
-		$(PY) train.py --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP) \
+		$(PY) train.py --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP) --modulate \
 		--data $$(test -d datasets/dogs64 && echo datasets/dogs64 || echo datasets/toy64); fi
 	$(PY) sample.py runs/dogs
 

@@ -15,6 +15,7 @@ gamma; in G, where batch norm rescales anyway, it steadies the training (Zhang e
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from attention import SelfAttention
@@ -47,11 +48,12 @@ def attention_layers(attention_at, size, width, pool):
 class Generator(nn.Module):
     """Pictures from noise: z (B, z_dim), standard normal -> (B, 3, size, size) in [-1, 1].
 
-    `attention_at`: resolutions with attention, () for none.  Raises ValueError for a size or resolution
-    that the network doesn't have.
+    `attention_at`: resolutions with attention, () for none.  `modulate`: self-modulation (Chen et al. 2019): z sets a
+    scale and a shift for each channel of every feature map, so that it needn't pass through all layers to be heard.
+    Raises ValueError for a size or resolution that the network doesn't have.
     """
 
-    def __init__(self, size=64, width=64, z_dim=128, attention_at=(32,), attention_pool=False):
+    def __init__(self, size=64, width=64, z_dim=128, attention_at=(32,), attention_pool=False, modulate=False):
         super().__init__()
         self.z_dim = z_dim
         self.blocks = nn.ModuleDict()
@@ -63,14 +65,24 @@ class Generator(nn.Module):
                 conv = nn.ConvTranspose2d(*channels, 4, stride=2, padding=1, bias=False)
             # The batch norm has a bias of its own.
             norm = nn.BatchNorm2d(channels_at(r, size, width))
-            self.blocks[str(r)] = nn.Sequential(spectral_norm(conv), norm, nn.ReLU())
+            self.blocks[str(r)] = nn.Sequential(spectral_norm(conv), norm)
         self.to_rgb = spectral_norm(nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1))
+        self.modulation = nn.ModuleDict()
+        if modulate:
+            self.hidden = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU())
+            for r in resolutions(size):
+                self.modulation[str(r)] = nn.Linear(z_dim, 2 * channels_at(r, size, width))
         self.attention = attention_layers(attention_at, size, width, attention_pool)
 
     def forward(self, z):
+        hidden = self.hidden(z) if self.modulation else None
         x = z[:, :, None, None]  # (B, z_dim, 1, 1)
         for r, block in self.blocks.items():
             x = block(x)  # (B, channels, r, r)
+            if r in self.modulation:
+                scale, shift = self.modulation[r](hidden)[:, :, None, None].chunk(2, dim=1)
+                x = x * (1 + scale) + shift
+            x = F.relu(x)
             if r in self.attention:
                 x = self.attention[r](x)
         return torch.tanh(self.to_rgb(x))  # (B, 3, size, size)

@@ -68,7 +68,8 @@ def load_generator(path, device="cpu", raw=False):
     try:
         options, size = snapshot["config"]["options"], snapshot["config"]["size"]
         at = () if options["no_gen_attn"] else options["attn_at"]
-        generator = Generator(size, options["width"], options["z_dim"], at, options["attn_pool"])
+        modulate = options.get("modulate", False)  # pretrained.pt is older than that option
+        generator = Generator(size, options["width"], options["z_dim"], at, options["attn_pool"], modulate)
         generator.load_state_dict(snapshot["generator" if raw else "average"])
         if "optimizer_g" in snapshot and not raw:  # a checkpoint: its statistics are those of the trained weights
             refresh_batch_norm(generator, latents(0, 1024, generator.z_dim))

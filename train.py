@@ -131,7 +131,7 @@ def make_networks(size, options):
     common = {"size": size, "width": options.width, "attention_pool": options.attn_pool}
     torch.manual_seed(2 * options.seed)
     at = () if options.no_gen_attn else options.attn_at
-    generator = Generator(z_dim=options.z_dim, attention_at=at, **common)
+    generator = Generator(z_dim=options.z_dim, attention_at=at, modulate=options.modulate, **common)
     torch.manual_seed(2 * options.seed + 1)
     at = () if options.no_disc_attn else options.attn_at
     discriminator = Discriminator(attention_at=at, logit_gain=options.logit_gain, **common)
@@ -545,6 +545,7 @@ def parse_options(arguments=None):
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
+    add("--modulate", action="store_true", help="z scales and shifts every feature map of the generator, too")
     add("--width", type=number(int, 1, 4096), default=64, help="channels c at half the side, 2c at a quarter, ...")
     add("--logit-gain", type=number(float, 0.01, 1000), default=1.0, help="D's logits are multiplied by this")
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",

@@ -16,9 +16,9 @@ CHOICES = [
 ]
 
 
-def both(size=32, width=4, attention_at=(16,), pool=False, seed=0):
+def both(size=32, width=4, attention_at=(16,), pool=False, seed=0, modulate=False):
     networks = []
-    for kind, extra in ((Generator, {"z_dim": 8}), (Discriminator, {})):
+    for kind, extra in ((Generator, {"z_dim": 8, "modulate": modulate}), (Discriminator, {})):
         torch.manual_seed(seed)
         networks.append(kind(size, width, attention_at=attention_at, attention_pool=pool, **extra))
     return networks
@@ -52,9 +52,11 @@ def test_attention_adds_exactly_its_own_parameters(size, at, pool):
         assert count(with_it) - count(without) == expected
 
 
+@pytest.mark.parametrize("modulate", [False, True])
 @pytest.mark.parametrize("at", [(16,), (32,), (16, 32)])
-def test_one_seed_starts_all_variants_alike(at):
-    for with_it, without in zip(both(64, attention_at=at), both(64, attention_at=()), strict=True):
+def test_one_seed_starts_all_variants_alike(at, modulate):
+    pairs = both(64, attention_at=at, modulate=modulate), both(64, attention_at=(), modulate=modulate)
+    for with_it, without in zip(*pairs, strict=True):
         shared = {k: v for k, v in with_it.state_dict().items() if not k.startswith("attention.")}
         assert shared.keys() == without.state_dict().keys()
         for name, value in without.state_dict().items():
@@ -160,3 +162,30 @@ def test_the_logit_gain_multiplies_the_logits_and_changes_nothing_else():
         torch.manual_seed(0)
         logits.append(Discriminator(width=4, logit_gain=gain).eval()(x))
     torch.testing.assert_close(logits[1], 5 * logits[0])
+
+
+@pytest.mark.parametrize("resolution", ["4", "8", "16"])
+@pytest.mark.parametrize("modulate", [False, True])
+def test_modulation_takes_z_to_every_feature_map_past_the_layers_before(modulate, resolution):
+    generator, _ = both(modulate=modulate)
+    generator.eval().blocks[resolution].register_forward_hook(lambda block, inputs, output: output.detach())
+    for r, layer in generator.modulation.items():
+        if r != resolution:
+            nn.init.zeros_(layer.weight)
+    z = torch.randn(2, 8, requires_grad=True)
+    with_z = generator(z).sum()
+    if modulate:
+        assert torch.autograd.grad(with_z, z)[0].abs().max() > 0
+    else:
+        assert torch.autograd.grad(with_z, z, allow_unused=True)[0] is None
+
+
+def test_modulation_by_nothing_changes_nothing():
+    (plain, _), (modulated, _) = both(), both(modulate=True)
+    missing, unexpected = modulated.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith(("hidden.", "modulation.")) for name in missing)
+    for layer in modulated.modulation.values():
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    z = torch.randn(4, 8)
+    assert torch.equal(plain.eval()(z), modulated.eval()(z))

@@ -20,6 +20,7 @@ SMALL = [
     "--batch=4",
     "--z-dim=8",
     "--attn-at=16",
+    "--modulate",
     "--steps=3",
     "--sample-every=1",
     "--device=cpu",

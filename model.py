@@ -48,8 +48,9 @@ def attention_layers(attention_at, size, width, pool):
 class Generator(nn.Module):
     """Pictures from noise: z (B, z_dim), standard normal -> (B, 3, size, size) in [-1, 1].
 
-    `attention_at`: resolutions with attention, () for none.  `modulate`: self-modulation (Chen et al. 2019): z sets a
-    scale and a shift for each channel of every feature map, so that it needn't pass through all layers to be heard.
+    `attention_at`: resolutions with attention, () for none.  `modulate`: self-modulation: z scales and shifts the
+    channels of every feature map, so that it reaches late layers directly, too.  (After Chen et al. 2019, with one
+    hidden layer for all maps, and beside batch norm's own scale and shift, which theirs replace.)
     Raises ValueError for a size or resolution that the network doesn't have.
     """
 
@@ -67,20 +68,20 @@ class Generator(nn.Module):
             norm = nn.BatchNorm2d(channels_at(r, size, width))
             self.blocks[str(r)] = nn.Sequential(spectral_norm(conv), norm)
         self.to_rgb = spectral_norm(nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1))
-        self.modulation = nn.ModuleDict()
+        self.modulation = nn.ModuleDict()  # without spectral norm; before attention, see attention_layers
         if modulate:
-            self.hidden = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU())
+            self.z_features = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU())
             for r in resolutions(size):
                 self.modulation[str(r)] = nn.Linear(z_dim, 2 * channels_at(r, size, width))
         self.attention = attention_layers(attention_at, size, width, attention_pool)
 
     def forward(self, z):
-        hidden = self.hidden(z) if self.modulation else None
+        features = self.z_features(z) if self.modulation else None
         x = z[:, :, None, None]  # (B, z_dim, 1, 1)
         for r, block in self.blocks.items():
             x = block(x)  # (B, channels, r, r)
             if r in self.modulation:
-                scale, shift = self.modulation[r](hidden)[:, :, None, None].chunk(2, dim=1)
+                scale, shift = self.modulation[r](features)[:, :, None, None].chunk(2, dim=1)  # (B, channels, 1, 1)
                 x = x * (1 + scale) + shift
             x = F.relu(x)
             if r in self.attention:

@@ -526,6 +526,7 @@ def read_config(run_folder):
         if missing := {"seed", "device", "steps", "no_gen_attn", "no_disc_attn"} - config["options"].keys():
             raise KeyError(f"no {', '.join(sorted(missing))}")
         found = {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
+        found["options"] = {"modulate": False} | found["options"]  # a run may be older than that option
         return found | {"versions": config.get("versions", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run_folder}: no run to read there ({error})") from None
@@ -545,7 +546,7 @@ def parse_options(arguments=None):
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", default=[32], metavar="R", help="resolutions with attention")
     add("--attn-pool", action="store_true", help="keys and values max-pooled 2x2, as the original SAGAN code")
-    add("--modulate", action="store_true", help="z scales and shifts every feature map of the generator, too")
+    add("--modulate", action="store_true", help="z also scales and shifts every feature map of G")
     add("--width", type=number(int, 1, 4096), default=64, help="channels c at half the side, 2c at a quarter, ...")
     add("--logit-gain", type=number(float, 0.01, 1000), default=1.0, help="D's logits are multiplied by this")
     add("--shift", type=number(float, 0, 0.5), default=0.125, metavar="SHARE",

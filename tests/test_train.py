@@ -418,6 +418,21 @@ def test_options_that_make_another_run_are_refused_on_resuming(ten_steps, tmp_pa
         train.parse_options(["--resume", str(tmp_path)])
 
 
+def test_a_run_from_before_an_option_goes_on_without_it(photos, ten_steps, tmp_path):
+    out = run(photos, tmp_path / "run", 5)
+    config = json.loads((out / "config.json").read_text())
+    del config["options"]["modulate"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(data.UserError, match="begun with --modulate False"):
+        resume(out, 10, "--modulate")
+    assert_same_run(resume(out, 10), ten_steps)
+
+
+def test_a_modulated_run_goes_on_modulated(photos, tmp_path):
+    out = resume(run(photos, tmp_path / "one", 5, "--modulate"), 10)
+    assert_same_run(out, run(photos, tmp_path / "two", 10, "--modulate"))
+
+
 def test_photos_that_are_still_being_cropped_are_not_trained_on(photos, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(photos, half)

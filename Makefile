@@ -28,6 +28,7 @@ demo: .venv/ready
 # whenever the pictures in runs/dogs/samples/ please; the same command goes on for another hour with the same photos.
 # Less: make dogs MINUTES=10.  From the start, as after `python data.py`: rm -r runs/dogs
 MINUTES ?= 60
+# (The experiment below was made before --modulate was there, and stays without.)
 LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --logit-gain 5 --sample-every 2500
 dogs: .venv/ready
 	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --minutes $(MINUTES); \

@@ -71,11 +71,12 @@ def output_of(*arguments):
     return output
 
 
-def test_the_gradients_of_two_processes_are_those_of_one(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--modulate"]])
+def test_the_gradients_of_two_processes_are_those_of_one(tmp_path, more):
     script = tmp_path / "steps.py"
     script.write_text(STEPS)
     for processes in (1, 2):
-        output_of(processes, script, tmp_path / f"{processes}", 1, "eval", *SMALL)
+        output_of(processes, script, tmp_path / f"{processes}", 1, "eval", *SMALL, *more)
     one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0"))
     assert sum(float(gradient.abs().sum()) for gradient in one["gradients"].values()) > 1
     for key in ("gradients", "figures"):

@@ -528,7 +528,7 @@ def read_config(run_folder):
         found = {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
         found["options"] = {"modulate": False} | found["options"]  # a run may be older than that option
         return found | {"versions": config.get("versions", {})}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{run_folder}: no run to read there ({error})") from None
 
 

@@ -418,6 +418,13 @@ def test_options_that_make_another_run_are_refused_on_resuming(ten_steps, tmp_pa
         train.parse_options(["--resume", str(tmp_path)])
 
 
+@pytest.mark.parametrize("config", ["", "[]", "{}", '{"options": []}', '{"options": {}, "size": 64}'])
+def test_a_folder_whose_config_is_none_is_named(config, tmp_path):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(data.UserError, match=f"{tmp_path}: no run to read there"):
+        train.parse_options(["--resume", str(tmp_path)])
+
+
 def test_a_run_from_before_an_option_goes_on_without_it(photos, ten_steps, tmp_path):
     out = run(photos, tmp_path / "run", 5)
     config = json.loads((out / "config.json").read_text())

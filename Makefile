@@ -1,8 +1,8 @@
-# demo and test need nothing but python3 and make: they set up .venv themselves.
+# demo, dogs, ablation and test need nothing but python3 and make: they set up .venv themselves.
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo dogs ablation test torture lint bench
+.PHONY: demo dogs ablation test lint bench torture
 .DELETE_ON_ERROR:
 
 .venv/ready: requirements.txt requirements-dev.txt
@@ -10,61 +10,60 @@ PY := .venv/bin/python
 	$(PY) -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-# From nothing to pictures: drawn dogs, a short training at a small width, samples, attention maps, curves.
-# Stopped, it goes on when run again; anew with another OUT, or after rm -r runs/demo.  Less: make demo PHOTOS=64 STEPS=20
-PHOTOS ?= 2048
-OUT ?= runs/demo
+# From nothing to pictures: the dogs of pretrained.pt first, then a short training on drawn dogs.
+# Again from the start: rm -r runs/demo
+STEPS ?= 2500
 demo: .venv/ready
-	if test -f $(OUT)/config.json; then $(PY) train.py --resume $(OUT) --steps $(or $(STEPS),1500); \
-	else $(PY) data.py --toy $(PHOTOS) && \
-		$(PY) train.py --data datasets/toy64 --out $(OUT) --steps $(or $(STEPS),1500) --width 16 --batch 32 \
-		--attn-at 16 --lr-g 4e-4 --logit-gain 5 --modulate --shift 0; fi
-	$(PY) sample.py $(OUT)
-	$(PY) sample.py $(OUT) --attention
-	$(PY) sample.py $(OUT) --interpolate
-	$(PY) report.py $(OUT)
+	mkdir -p runs
+	$(PY) sample.py --out runs/dogs-grid.png
+	$(PY) sample.py --attention --out runs/dogs-attention.png
+	$(PY) sample.py --interpolate --out runs/dogs-interpolation.png
+	test -d datasets/toy32 || $(PY) data.py --toy 2048 --size 32
+	if test -f runs/demo/config.json; then $(PY) train.py --resume runs/demo --steps $(STEPS); \
+	else $(PY) train.py --data datasets/toy32 --out runs/demo --steps $(STEPS) --width 32 --batch 16; fi
+	$(PY) sample.py runs/demo
+	@echo "Look at runs/dogs-grid.png, runs/dogs-attention.png, runs/dogs-interpolation.png (real dogs, trained before)"
+	@echo "and at runs/demo/samples/ (drawn dogs, trained just now)."
 
-# An hour on a laptop: real dogs if `python data.py` has made datasets/dogs64, drawn ones if not.  Stop it with Ctrl-C
-# whenever the pictures in runs/dogs/samples/ please; the same command goes on for another hour with the same photos.
-# Less: make dogs MINUTES=10.  From the start, as after `python data.py`: rm -r runs/dogs
+# The same recipe at a laptop's size.  datasets/dogs64 comes from `python data.py`; drawn dogs if it isn't there.
+LAPTOP := --width 32 --batch 16 --attn-at 16
 MINUTES ?= 60
-# (The experiment below was made before --modulate was there, and stays without.)
-LAPTOP := --width 32 --batch 16 --attn-at 16 --lr-g 4e-4 --lr-d 8e-4 --logit-gain 5 --sample-every 2500
-dogs: .venv/ready
-	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --minutes $(MINUTES); \
-	else { test -d datasets/dogs64 || $(PY) data.py --toy $(PHOTOS); } && \
-		$(PY) train.py --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP) --modulate \
-		--data $$(test -d datasets/dogs64 && echo datasets/dogs64 || echo datasets/toy64); fi
+DATA ?= $(if $(wildcard datasets/dogs64),datasets/dogs64,datasets/toy64)
+datasets/toy64: .venv/ready
+	$(PY) data.py --toy 2048
+
+# An hour on a laptop.  Ctrl-C stops it; the same command goes on.  Less: make dogs MINUTES=10
+dogs: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
+	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --data $(DATA) --minutes $(MINUTES); \
+	else $(PY) train.py --data $(DATA) --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP); fi
 	$(PY) sample.py runs/dogs
 
 # The experiment of section 4: the article's four variants with the same photos, z and first weights, for each seed.
-# Stop it with Ctrl-C; the same command goes on, skips what is done, and ends with the report.
-#   make ablation SEEDS="0 1 2" STEPS=30000 DATA=datasets/dogs64 MORE="--fid-every 1000"
-SEEDS ?= 0
-DATA ?= datasets/dogs64
-ABLATION ?= runs/ablation
-MORE ?=
-ablation: .venv/ready
+# Ctrl-C stops it; the same command goes on, skips what is done, and ends with the report.
+#   make ablation SEEDS="0 1 2" ABLATION_STEPS=5000 MORE="--fid-every 1000"
+SEEDS ?= 0 1
+ABLATION_STEPS ?= 30000
+ablation: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
 	trap 'exit 130' INT TERM; \
 	for seed in $(SEEDS); do for variant in full no-attn no-gen-attn no-disc-attn; do \
 		case $$variant in full) off=;; no-attn) off="--no-gen-attn --no-disc-attn";; *) off=--$$variant;; esac; \
-		out=$(ABLATION)/$$variant-$$seed; \
+		out=runs/ablation/$$variant-$$seed; \
 		if test -f $$out/config.json; then to=--resume; else to=--out; fi; \
-		$(PY) train.py $$to $$out --data $(DATA) --steps $(or $(STEPS),5000) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
-	done; done; \
-	$(PY) report.py $(ABLATION)/*-[0-9]* --out $(ABLATION)/report.html
+		$(PY) train.py $$to $$out --data $(DATA) --steps $(ABLATION_STEPS) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
+	done; done
+	$(PY) -m experiment.report runs/ablation/*-[0-9]* --out runs/ablation/report.html
 
 test: .venv/ready
 	$(PY) -m pytest
-
-# A training killed 50 times, then 20 minutes of bad options and broken files: half an hour in all.
-torture: .venv/ready
-	$(PY) tests/torture.py
-	$(PY) tests/fuzz.py
 
 lint: .venv/ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
 bench: .venv/ready
-	$(PY) tests/bench.py
+	$(PY) tools/bench.py
+
+# A training killed 50 times, then ten minutes of bad options and broken files.
+torture: .venv/ready
+	$(PY) tools/torture.py
+	$(PY) tools/fuzz.py

@@ -1,112 +1,113 @@
-"""The attention of section 2.2: the layer, the formula, and the block-wise way to the same numbers."""
+"""Self-attention (section 2.2): the formula, the fast ways to its numbers, and the layer."""
+
+import math
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import attention
-from attention import BlockAttention, SelfAttention, attend, attention_by_hand, attention_map, positions
-
-SHAPES = [  # B, N, M, d, C
-    (1, 16, 16, 2, 8),
-    (3, 16, 4, 1, 5),
-    (2, 5, 37, 3, 4),
-    (15, 300, 300, 2, 3),  # 13 images and 256 rows a block: neither divides
-    (1, 513, 128, 2, 3),
-]
+from attention import SelfAttention, attend, attend_fast, attention_map
 
 
-def some_qkv(batch, n, m, d, c):
-    torch.manual_seed(batch + n)
-    shapes = (batch, n, d), (batch, m, d), (batch, m, c)
-    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+class Elsewhere(torch.Tensor):
+    """Says that it isn't on a CPU, so that `attend_fast` hands it to torch's kernel."""
+
+    device = torch.device("cuda")
 
 
-def some_layer(channels=8, pool=False):
-    """A layer in float64 with attention that counts; evaluation mode, so that spectral norm stands still."""
+def attend_elsewhere(*qkv):
+    return attend_fast(*(x.as_subclass(Elsewhere) for x in qkv)).as_subclass(torch.Tensor)
+
+
+def some_qkv(batch=5, n=12, d=2, c=4):
+    draw = torch.Generator().manual_seed(0)
+    shapes = (batch, n, d), (batch, n, d), (batch, n, c)
+    return [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+
+def derivatives(function, inputs):
+    """What a function of query, key and value gives, and all its first and second derivatives, each mixed to one."""
+    output = function(*inputs)
+    mixture = (output * torch.linspace(-1, 1, output.numel(), dtype=torch.float64).view_as(output)).sum()
+    first = torch.autograd.grad(mixture, inputs, create_graph=True)
+    second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), inputs)
+    return output, *first, *second
+
+
+def some_layer():
     torch.manual_seed(0)
-    layer = SelfAttention(channels, pool).double().eval()
+    layer = SelfAttention(8).double()
     with torch.no_grad():
         layer.gamma.fill_(0.7)
     return layer
 
 
-def test_layer_starts_as_the_identity():
-    x = torch.randn(2, 16, 8, 8)
-    assert torch.equal(SelfAttention(16)(x), x)
-    assert torch.equal(SelfAttention(16, pool=True)(x), x)
+# The formula --------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_a_map_are_probabilities():
-    query, key, _ = some_qkv(3, 20, 11, 4, 1)
-    rows = attention_map(30 * query, key)
-    assert rows.shape == (3, 20, 11)
+def test_two_positions_by_hand():
+    query, key, value = (torch.tensor([[[a], [b]]]) for a, b in ((0, math.log(3)), (0, 1.0), (4.0, 8.0)))
+    torch.testing.assert_close(attention_map(query, key), torch.tensor([[[1 / 2, 1 / 2], [1 / 4, 3 / 4]]]))
+    torch.testing.assert_close(attend(query, key, value), torch.tensor([[[6.0], [7.0]]]))
+
+
+def test_rows_of_a_map_are_probabilities_however_large_the_scores():
+    query, key, _ = some_qkv()
+    rows = attention_map(300 * query, 300 * key)
     assert (rows >= 0).all()
-    torch.testing.assert_close(rows.sum(dim=2), torch.ones(3, 20, dtype=torch.float64), rtol=0, atol=1e-14)
+    torch.testing.assert_close(rows.sum(dim=2), torch.ones(5, 12, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_formula_is_torchs_attention_without_the_scale(shape):
-    query, key, value = some_qkv(*shape)
-    expected = F.scaled_dot_product_attention(query, key, value, scale=1)
-    torch.testing.assert_close(attention_by_hand(query, key, value), expected, rtol=1e-12, atol=1e-13)
+@pytest.mark.parametrize("numbers", [1, 2 * 12 * 12, attention.MAP_NUMBERS])  # one, two and all pictures at a time
+def test_fast_attention_on_a_cpu_is_the_formula_to_the_second_derivative(numbers, monkeypatch):
+    monkeypatch.setattr(attention, "MAP_NUMBERS", numbers)
+    for fast, exact in zip(derivatives(attend_fast, some_qkv()), derivatives(attend, some_qkv()), strict=True):
+        torch.testing.assert_close(fast, exact, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("block", [1, BlockAttention.BLOCK])
-def test_attend_equals_the_formula_in_values_and_gradients(shape, block, monkeypatch):
-    monkeypatch.setattr(BlockAttention, "BLOCK", block)  # 1: two images at a time
-    inputs = some_qkv(*shape)
-    results = []
-    for function in (attend, attention_by_hand):
-        output = function(*inputs)
-        weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape)
-        results.append((output, *torch.autograd.grad((output * weights).sum(), inputs)))
-    for ours, expected in zip(*results, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+def test_on_a_cpu_the_maps_of_few_pictures_are_made_at_a_time(monkeypatch):
+    made = []
+    monkeypatch.setattr(attention, "MAP_NUMBERS", 2 * 12 * 12)
+    monkeypatch.setattr(attention, "attention_map", lambda *qk: made.append(attention_map(*qk)) or made[-1])
+    attend_fast(*some_qkv())
+    assert [len(maps) for maps in made] == [2, 2, 1]
 
 
-def test_a_gradient_that_is_not_contiguous_is_no_matter():
-    inputs = some_qkv(2, 6, 6, 2, 4)
-    got = torch.autograd.grad(attend(*inputs).transpose(1, 2).sum(dim=0)[0, 0], inputs)
-    expected = torch.autograd.grad(attention_by_hand(*inputs).transpose(1, 2).sum(dim=0)[0, 0], inputs)
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+@pytest.mark.parametrize("c", [2, 4])
+def test_torchs_kernel_is_the_formula(c):
+    inputs = some_qkv(d=2, c=c)
+    results = attend_elsewhere(*inputs), attend(*inputs)
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+    for fast, exact in zip(*(torch.autograd.grad(result.square().sum(), inputs) for result in results), strict=True):
+        torch.testing.assert_close(fast, exact, rtol=1e-12, atol=1e-12)
 
 
-def test_no_whole_map_is_ever_built(monkeypatch):
-    blocks = []
-
-    def spy(query, key):
-        result = attention_map(query, key)
-        blocks.append(tuple(result.shape))
-        return result
-
-    monkeypatch.setattr(attention, "attention_map", spy)
-    inputs = [torch.randn(8, 1024, width, requires_grad=True) for width in (2, 2, 4)]
-    output = attend(*inputs)
-    forward = list(blocks)
-    output.sum().backward()
-    assert blocks == 2 * forward
-    assert sum(images * rows for images, rows, _ in forward) == 8 * 1024  # each row once
-    for images, rows, columns in blocks:
-        assert rows < 1024
-        assert images * rows * columns <= BlockAttention.BLOCK
+def test_torchs_kernel_has_second_derivatives_where_it_takes_the_formula_only():
+    inputs = some_qkv(d=4, c=4)  # of one width, which the CPU's kernel without a map needs
+    with sdpa_kernel(SDPBackend.MATH):
+        found = derivatives(attend_elsewhere, inputs)
+    for fast, exact in zip(found, derivatives(attend, inputs), strict=True):
+        torch.testing.assert_close(fast, exact, rtol=1e-12, atol=1e-12)
+    with pytest.raises(RuntimeError, match="derivative"):
+        derivatives(attend_elsewhere, inputs)
 
 
-@pytest.mark.parametrize("pool", [False, True])
-def test_gradients_are_those_of_finite_differences(pool):
-    assert torch.autograd.gradcheck(attend, some_qkv(2, 6, 4, 2, 3))
-    layer, x = some_layer(8, pool), torch.randn(2, 8, 4, 4, dtype=torch.float64, requires_grad=True)
-    # gradcheck changes the parameters in place, so the layer sees it.
-    assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
+# The layer ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_derivative_is_refused():
-    inputs = some_qkv(1, 4, 4, 2, 3)
-    (gradient,) = torch.autograd.grad(attend(*inputs).square().sum(), inputs[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+def test_layer_starts_as_the_identity():
+    x = torch.randn(2, 16, 8, 4)
+    assert torch.equal(SelfAttention(16)(x), x)
+
+
+def test_layer_adds_gamma_times_the_values_mixed_by_its_map():
+    layer, x = some_layer(), torch.randn(2, 8, 4, 6, dtype=torch.float64)
+    query, key, value = (conv.weight[:, :, 0, 0] @ x.flatten(2) for conv in (layer.query, layer.key, layer.value))
+    rows = torch.einsum("bdn,bdm->bnm", query, key).softmax(dim=2)  # (B, N, N)
+    torch.testing.assert_close(layer.map_of(x), rows, rtol=1e-12, atol=1e-12)
+    mixed = torch.einsum("bnm,bcm->bcn", rows, value).reshape(x.shape)
+    torch.testing.assert_close(layer(x), x + 0.7 * mixed, rtol=1e-12, atol=1e-12)
 
 
 def test_moving_the_pixels_moves_the_output():
@@ -120,22 +121,9 @@ def test_moving_the_pixels_moves_the_output():
     torch.testing.assert_close(layer(moved(x)), moved(layer(x)), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("pool", [False, True])
-def test_map_of_is_the_map_of_the_layers_own_convolutions(pool):
-    layer, x = some_layer(16, pool), torch.randn(3, 16, 8, 4, dtype=torch.float64)
-    query = torch.einsum("oc,bcn->bno", layer.query.weight[:, :, 0, 0], x.flatten(2))
-    key = torch.einsum("oc,bchw->bohw", layer.key.weight[:, :, 0, 0], x)
-    key = (key.unfold(2, 2, 2).unfold(3, 2, 2).amax((4, 5)) if pool else key).flatten(2)
-    expected = torch.einsum("bnd,bdm->bnm", query, key).softmax(dim=2)
-    assert layer.map_of(x).shape == (3, 32, 8 if pool else 32)
-    torch.testing.assert_close(layer.map_of(x), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("pool", [False, True])
-def test_layer_adds_gamma_times_the_values_mixed_by_its_map(pool):
-    layer, x = some_layer(8, pool), torch.randn(2, 8, 4, 6, dtype=torch.float64)
-    value = layer.value(x)
-    mixed = layer.map_of(x) @ positions(F.max_pool2d(value, 2) if pool else value)
-    expected = x + 0.7 * mixed.transpose(1, 2).reshape(x.shape)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-    assert [conv.bias for conv in (layer.query, layer.key, layer.value)] == [None] * 3
+def test_first_and_second_derivatives_are_those_of_finite_differences():
+    layer, x = some_layer(), torch.randn(1, 8, 2, 1, dtype=torch.float64, requires_grad=True)
+    # The check changes the parameters in place, so the layer sees it.
+    inputs = x, *layer.parameters()
+    assert torch.autograd.gradcheck(lambda x, *_: layer(x), inputs)
+    assert torch.autograd.gradgradcheck(lambda x, *_: layer(x), inputs)

@@ -1,52 +1,60 @@
-"""The report: curves that say what the log says, the stopping rule, and a page that needs nothing else."""
+"""The page of experiment/report.py shows what the runs' files say."""
 
 import json
-import math
+import os
+import random
 import re
-import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
-from types import SimpleNamespace
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-import data
-import fid
-import report
 import train
-from model import Generator
+from common import UserError
+from experiment import report
 
-AGAINST = "5,000 samples, 2 photos (012345)"
-HEAD = "step,d_loss,g_loss,d_real,d_fake,gamma_g,gamma_d,images_per_s,fid\n"
-SVG = "{http://www.w3.org/2000/svg}"
+ROOT = Path(__file__).parent.parent
+LOG = "step,d_loss,g_loss,d_real,d_fake,gamma_g,gamma_d,images_per_s,fid\n"
+METRICS = "step,count,distance,kid,precision,recall,dogs,breeds,big,nearest\n"
 
 
-def make_run(folder, rows, *options, seed=0, photos="0123456789"):
-    """A run folder with a log, one sheet of samples at the last step, and no snapshot."""
-    options = train.parse_options(["--out", str(folder), "--steps", "40", "--seed", str(seed), *options])
-    config = {key: str(value) if key in ("data", "out") else value for key, value in vars(options).items()}
+def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), photos="0123456789"):
+    """A run folder as train.py and evaluate.py leave it, with the options of a command line."""
+    options = train.parse_options(["--data", str(ROOT / "tests"), "--out", str(folder), *arguments])
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     (folder / "samples").mkdir(parents=True)
-    config = {"options": config, "size": 64, "photos": 2, "photos_sha256": photos}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "log.csv").write_text(HEAD + "".join(f"{row}\n" for row in rows))
-    colour = ["red", "green", "blue"][seed]
-    Image.new("RGB", (530, 530), colour).save(folder / f"samples/{int(rows[-1].split(',')[0]):06d}.png")
+    config = {"options": options, "size": 64, "photos": 2, "photos_sha256": photos}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    rows = [
+        f"{step},{loss},1.5,0.6,0.4,{0.1 if options['no_disc_attn'] else '0.1 0.3'},,90,\n" for step, loss in d_loss
+    ]
+    (folder / "log.csv").write_text(LOG + "".join(rows), encoding="utf-8")
+    rows = [f"{step},2000,{value},30,0.7,0.2,0.6,60,0.3,\n" for step, value in distance]
+    if distance:
+        (folder / "metrics.csv").write_text(METRICS + "".join(rows), encoding="utf-8")
+    Image.new("RGB", (530, 530), "red").save(folder / f"samples/{d_loss[-1][0]:06d}.png")
     return folder
 
 
-def row(step, d_loss, distance=""):
-    return f"{step},{d_loss},1.5,0.6,0.4,,0.1 -0.3,9.0,{distance}"
-
-
 def make_page(monkeypatch, *folders):
+    """The page that `python -m experiment.report FOLDERS` writes into the working directory."""
     monkeypatch.setattr(sys, "argv", ["report.py", *map(str, folders)])
     report.main()
-    with open("report.html") as file:
-        return file.read()
+    return Path("report.html").read_text(encoding="utf-8")
+
+
+def rows_of(page, name):
+    """The cells of all rows of tables whose first cell is that text behind its key."""
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    return [row[1:] for row in rows if row and re.sub("<svg.*</svg>", "", row[0]) == name]
+
+
+def tips(page, title):
+    """What the panel of that title tells when pointed at, from step to step."""
+    panel = page.split(f"<h3>{title}</h3>")[1].split("</figure>")[0]
+    return re.findall("<title>(.*?)</title>", panel, re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
@@ -54,237 +62,114 @@ def in_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def lines(svg):
-    """{name: points} of the curves in an SVG; the legend's lines have no name."""
-    found = (line for line in ElementTree.fromstring(svg).iter(f"{SVG}polyline") if len(line))
-    return {line[0].text: [tuple(map(float, p.split(","))) for p in line.get("points").split()] for line in found}
-
-
-def test_curves_start_and_end_where_the_log_does():
-    svg = report.draw("loss", [("D", [(10, 2.0, 2.0, 2.0), (20, 1.0, 1.0, 1.0)])], zero=True)
-    (one, two) = lines(svg)["D"]
-    assert [one[0], two[0]] == [report.LEFT + report.WIDTH / 2, report.LEFT + report.WIDTH]
-    assert two[1] - one[1] == pytest.approx(report.HEIGHT / 2)  # 2 is the highest value, 0 the lowest
-
-
-def test_every_point_tells_its_value_and_every_curve_has_a_name_and_a_look_of_its_own():
-    points = [(10, 2.0, 1.5, 2.5), (20, 1.0, 1.0, 1.0)]
-    svg = ElementTree.fromstring(report.draw("loss", [("a<b", points), ("c", points)], [(10, "here")]))
-    assert [c[0].text for c in svg.iter(f"{SVG}circle")][:2] == ["a<b, step 10: 2 (1.5 to 2.5)", "a<b, step 20: 1"]
-    curves = [line for line in svg.iter(f"{SVG}polyline") if len(line)]
-    assert len({line.get("class") for line in curves}) == len({line.get("stroke-dasharray") for line in curves}) == 2
-    assert {"loss", "a<b", "c", "here", "steps"} <= {text.text for text in svg.iter(f"{SVG}text")}
-    assert report.draw("nothing", [("a", [])]) == ""
-
-
-def test_each_attention_layer_is_drawn_and_a_network_without_none(tmp_path):
-    folder = make_run(tmp_path / "run", [row(10, 2.0), row(20, 1.0)])
-    panels = report.panels_of([report.read_run(folder)])
-    assert lines(panels[2]).keys() == {"D, layer 1", "D, layer 2"} and len(panels) == 3
-    assert lines(panels[2])["D, layer 2"][0][1] > lines(panels[2])["D, layer 1"][0][1]  # -0.3 is lower on the page
-
-
-def test_means_over_seeds_are_means_and_reach_from_the_lowest_to_the_highest(tmp_path):
-    one = make_run(tmp_path / "1", [row(10, 2.0), row(20, 1.0), row(30, 7.0)])
-    two = make_run(tmp_path / "2", [row(10, 4.0), row(20, 1.0)], seed=1)
-    runs = [report.read_run(one), report.read_run(two)]
-    assert runs[0].group == runs[1].group
-    assert report.over_seeds(runs, "d_loss") == [(10, 3.0, 2.0, 4.0), (20, 1.0, 1.0, 1.0), (30, 7.0, 7.0, 7.0)]
-    assert report.over_seeds(runs[:1], "d_loss") == [(10, 2.0, 2.0, 2.0), (20, 1.0, 1.0, 1.0), (30, 7.0, 7.0, 7.0)]
-    other = report.read_run(make_run(tmp_path / "3", [row(10, 4.0)], "--width=8", seed=2))
-    assert other.group != runs[0].group
-
-
-def test_averages_keep_the_mean_and_the_last_step_and_are_few():
-    points = [(step, float(step % 7)) for step in range(1, 1201)]
-    means = report.averages([points])
-    assert len(means) == report.POINTS and means[-1][0] == 1200
-    assert sum(point[1] for point in means) / len(means) == pytest.approx(sum(v for _, v in points) / 1200)
-    assert all(len(report.averages([points[:count]])) <= report.POINTS for count in range(1, 1200))
-    assert report.averages([points[:50]]) == [(step, value, value, value) for step, value in points[:50]]
-
-
-NO_LOGS = ["", HEAD, "step,d_loss\n10,1.0\n", HEAD + "10,1.0\n"]
-NO_LOGS += [HEAD + row(*wrong) + "\n" for wrong in [(10, "abc"), (10, "nan"), (10, ""), (0, 1.0), (10, 1.0, "inf")]]
-
-
-@pytest.mark.parametrize("log", NO_LOGS)
-def test_a_log_that_cannot_be_read_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, log):
-    make_run(tmp_path / "good", [row(10, 2.0)])
-    (make_run(tmp_path / "bad", [row(10, 2.0)]) / "log.csv").write_text(log)
-    make_page(monkeypatch, tmp_path / "good", tmp_path / "bad")
-    left_out, _ = capsys.readouterr().out.splitlines()
-    assert left_out.startswith("left out: ") and left_out.count(f"{tmp_path / 'bad'}") == 1
-
-
-def test_a_config_without_its_options_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
-    make_run(tmp_path / "good", [row(10, 2.0)])
-    bad = make_run(tmp_path / "bad", [row(10, 2.0)])
-    (bad / "config.json").write_text('{"options": {}, "size": 64, "photos": 2, "photos_sha256": ""}')
-    make_page(monkeypatch, tmp_path / "good", bad)
-    assert capsys.readouterr().out.startswith(f"left out: {bad}: no run to read there")
-
-
-def test_a_mean_over_seeds_has_only_steps_that_all_measured(tmp_path):
-    often = [(500, 4.0), (1000, 3.0), (1500, 2.0), (2000, 1.0), (2500, 1.0)]
-    assert report.averages([often, [(1000, 5.0), (2000, 3.0)]]) == [
-        (1000, 4.0, 3.0, 5.0),
-        (2000, 2.0, 1.0, 3.0),
-        (2500, 1.0, 1.0, 1.0),  # the other hasn't come so far
+def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_path, monkeypatch):
+    one = make_run(tmp_path / "1", "--seed=1", distance=[(500, 200), (1000, 90)])
+    two = make_run(tmp_path / "2", "--seed=2", d_loss=[(500, 1.4), (1000, 1.1)], distance=[(500, 210), (1000, 94)])
+    other = make_run(tmp_path / "3", "--no-disc-attn", distance=[(500, 300), (1000, 120)])
+    page = make_page(monkeypatch, other, two, one)
+    assert tips(page, "Distance") == [
+        "step 500\nfull: 205.0 ± 5.0\nno-disc-attn: 300.0",
+        "step 1,000\nfull: 92.0 ± 2.0\nno-disc-attn: 120.0",
     ]
+    assert tips(page, "Loss of D")[0] == "step 500\nfull: 1.30 ± 0.10\nno-disc-attn: 1.20"
+    assert tips(page, "Gamma in G, layer 2") == ["step 500\nfull: 0.300", "step 1,000\nfull: 0.300"]
+    final, _, _, at_500 = rows_of(page, "full")
+    assert final[0] == "92.0 ± 2.0" and "1.00 ± 0.10" in final and at_500[0] == "205.0 ± 5.0"
+    assert [row[:2] for row in rows_of(page, "full")[1:3]] == [["1", "1,000"], ["2", "1,000"]]
 
 
-def test_fid_and_untrained_distances_of_two_seeds_are_never_averaged(tmp_path):
-    one = make_run(tmp_path / "one", [row(10, 2.0, "5.0"), row(20, 2.0, "4.0")], "--weights=random")
-    two = make_run(tmp_path / "two", [row(10, 2.0, "50.0"), row(20, 2.0, "40.0")], seed=1)
-    runs = [report.read_run(one), report.read_run(two)]
-    assert runs[0].group == runs[1].group
-    panels = report.panels_of(runs)[-2:]
-    for panel, title, value in zip(panels, ("FID", fid.UNTRAINED), ("50", "5"), strict=True):
-        assert f"{title}, {AGAINST}</text>" in panel and f"step 10: {value}<" in panel and " to " not in panel
+def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--batch=3"), make_run(tmp_path / "c", photos="ab" * 5)]
+    (tip, _) = tips(make_page(monkeypatch, *runs), "Loss of D")
+    assert tip.count("1.20") == 3 and "±" not in tip
 
 
-def test_distances_to_different_photos_share_no_panel(tmp_path):
-    runs = [
-        report.read_run(make_run(tmp_path / photos, [row(10, 2.0, distance)], photos=photos))
-        for photos, distance in (("0123456789", "5.0"), ("abcdef0123", "7.0"))
-    ]
-    panels = [report.distance_panel(name, report.group(runs)) for name in report.distances_of(runs)]
-    assert len(panels) == 2
-    for panel, value, other in zip(panels, ("5", "7"), ("7", "5"), strict=True):
-        assert f"step 10: {value}<" in panel and f"step 10: {other}<" not in panel
+def test_one_run_by_two_paths_counts_once(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run")
+    (tmp_path / "link").symlink_to(run)
+    page = make_page(monkeypatch, "run", run, "./run/", "link")
+    assert len(rows_of(page, "full")) == 2  # its final figures, where it stops
+
+
+def test_a_curve_ends_where_its_log_does_and_marks_stand_where_their_steps_are():
+    points = [(10000, 2.0, 2.0, 2.0), (20000, 1.0, 1.0, 1.0)]
+    svg = report.draw([("D", "s0", points)], 20000, include=(0, 4), stops=[(10000, "s0")])
+    line = re.search('polyline class="line s0" points="(.*?)"', svg)[1].split()
+    (first, _), last = (tuple(map(float, point.split(","))) for point in line)
+    right, bottom = report.WIDTH - report.RIGHT, report.HEIGHT - report.BOTTOM
+    assert last == (right, report.TOP + (bottom - report.TOP) * 0.75)
+    assert first == (report.LEFT + right) / 2 == float(re.search('class="stop s0" d="M([0-9.]+) ', svg)[1])
+    assert re.findall(r'text-anchor="middle">(.*?)<', svg) == ["0.5", "2.5", "5", "10", "15", "20"]
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
     falling = [(step, 100.0 - step) for step in range(1, 101)]
-    assert report.stops_improving(falling) == math.inf  # still falling at the end
+    assert report.stops_improving(falling) == "not yet"
     then_flat = [(step, max(100.0 - step, 60.0)) for step in range(1, 101)]
-    assert 35 <= report.stops_improving(then_flat) <= 42
+    assert 36 <= report.stops_improving(then_flat) <= 40
     rising_again = [(step, abs(step - 50.0)) for step in range(1, 101)]
-    assert 45 <= report.stops_improving(rising_again) <= 52
+    assert 46 <= report.stops_improving(rising_again) <= 50
     start_of_a_gan = [(1, 0.0), *((step + 1, value) for step, value in then_flat)]  # D wins at first: no improvement
-    assert 35 <= report.stops_improving(start_of_a_gan) <= 43
-    assert report.stops_improving([(step, -value) for step, value in falling]) is None  # never falls
-    random = torch.Generator().manual_seed(0)
+    assert 37 <= report.stops_improving(start_of_a_gan) <= 41
+    assert report.stops_improving([(step, -value) for step, value in falling]) == "can't be told"  # it never falls
+    assert report.stops_improving([]) == "can't be told"
+    rng = random.Random(0)
     for _ in range(10):
-        noise = torch.randn(1000, generator=random).tolist()
-        assert report.stops_improving(list(enumerate(noise, 1))) is None
-    late = [(step, max(100.0 - step, 10.0)) for step in range(1, 101)]
-    assert report.stops_improving(late) == math.inf and report.stops_improving(late, patience=0.05) > 80
-    assert report.stops_improving([]) is None
+        assert report.stops_improving([(step, rng.gauss(0, 1)) for step in range(1, 1001)]) == "can't be told"
 
 
-def test_the_page_marks_a_stop_and_says_where_there_is_none_yet(tmp_path):
-    rows = [row(step, 100 - step, max(100 - step, 60)) for step in range(2, 101, 2)]  # the distance stops at 40
-    text = report.when_to_stop(report.read_run(make_run(tmp_path / "run", rows, "--fid-every", "2")))
-    assert "discriminator loss (nats) stops falling: not yet" in text
-    (marked,) = re.findall(r'class="stop".*?<text[^>]*>([^<]*)<', text)
-    assert 35 <= int(marked) <= 42 and f"stops falling: {marked}" in text
+def test_the_page_says_where_each_run_stops_improving_and_the_distance_there(tmp_path, monkeypatch):
+    falls = [(step, 200 - step / 100) for step in range(500, 10001, 500)]
+    stops = [(step, max(200 - step / 100, 160)) for step in range(500, 10001, 500)]
+    (_, row, *_) = rows_of(make_page(monkeypatch, make_run(tmp_path / "r", d_loss=falls, distance=stops)), "full")
+    assert row[2:4] == ["not yet", "4,000 (160.0)"]
 
 
-def test_round_ticks_within_the_range():
-    assert report.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    assert report.ticks(-0.37, 0.31) == pytest.approx([-0.2, 0, 0.2])
-    assert report.ticks(0, 15000) == [0, 5000, 10000, 15000]
+def test_many_rows_become_few_points_with_the_same_mean():
+    points = [(step, float(step % 7)) for step in range(1, 1201)]
+    means = report.averages([points])
+    assert len(means) == report.POINTS
+    assert sum(mean for _, mean, *_ in means) / len(means) == pytest.approx(sum(v for _, v in points) / 1200)
 
 
-def test_even_attention_is_as_far_as_chance_and_attention_to_itself_is_not(monkeypatch):
-    generator = Generator(32, 4, 8, attention_at=(16,)).eval()
-
-    def maps(kind):
-        return lambda generator, z: (torch.zeros(len(z), 3, 32, 32), {"16": kind.expand(len(z), -1, -1)})
-
-    monkeypatch.setattr(report, "attention_maps", maps(torch.full((256, 256), 1 / 256)))
-    share, even = report.far_share(generator)["16"]
-    assert share == pytest.approx(even, rel=1e-5) and 0.3 < even < 0.9
-    monkeypatch.setattr(report, "attention_maps", maps(torch.eye(256)))
-    assert report.far_share(generator)["16"][0] == 0
-    monkeypatch.setattr(report, "attention_maps", maps(torch.eye(256).flip(1)))  # to the point opposite
-    assert report.far_share(generator)["16"][0] > 0.5
+def test_a_mean_over_seeds_has_only_steps_that_all_measured():
+    often, seldom = [(500, 4.0), (1000, 3.0), (1500, 2.0), (2000, 1.0)], [(1000, 5.0)]
+    assert report.averages([often, seldom]) == [(1000, 4.0, 3.0, 5.0), (1500, 2, 2, 2), (2000, 1, 1, 1)]
 
 
-def test_the_page_is_whole_escaped_and_leaves_out_what_is_no_run(tmp_path, monkeypatch, capsys):
-    make_run(tmp_path / "a<b&c", [row(10, 2.0), row(20, 1.0)])
-    (tmp_path / "empty").mkdir()
-    page = make_page(monkeypatch, "empty", "a<b&c")
-    assert "left out: empty: " in capsys.readouterr().out
-    assert "a&lt;b&amp;c" in page and "<b&c" not in page and "<script" not in page
-    sources = re.findall(r'(?:src|href)="([^"]{5})', page)
-    assert sources and set(sources) == {"data:"}  # nothing is fetched from elsewhere
-    ElementTree.parse(tmp_path / "a<b&c/curves.svg")
+def test_a_half_written_last_line_is_not_read(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", distance=[(500, 200)])
+    for name, half in (("log.csv", "1500,0."), ("metrics.csv", "1000,2000,9")):
+        with open(run / name, "a", encoding="utf-8") as file:
+            file.write(half)
+    page = make_page(monkeypatch, run)
+    assert len(tips(page, "Loss of D")) == 2 and len(tips(page, "Distance")) == 1
 
 
-def test_untrained_distances_are_called_so_in_the_title_and_on_every_axis(tmp_path, monkeypatch):
-    rows = [row(10, 2.0, "5.0"), row(20, 1.0, "4.0")]
-    page = make_page(monkeypatch, make_run(tmp_path / "one", rows, "--weights=random"))
-    assert fid.UNTRAINED in re.search("<title>(.*)</title>", page)[1]
-    titles = re.findall('font-weight="bold">([^<]*)<', page)
-    untrained = f"{fid.UNTRAINED}, {AGAINST}"
-    assert titles.count(untrained) == 3 and f"FID, {AGAINST}" not in titles  # compared, to stop by, the variant's
-    page = make_page(monkeypatch, make_run(tmp_path / "two", rows))
-    assert fid.UNTRAINED not in page and f">FID, {AGAINST}<" in page
-    page = make_page(monkeypatch, tmp_path / "one", tmp_path / "two", make_run(tmp_path / "three", [row(10, 2.0)]))
-    panels = re.findall('font-weight="bold">([^<]*)<', page.split("Curves of all")[1].split("<h2>")[0])
-    assert panels[:2] == [f"FID, {AGAINST}", untrained] and "not measured" in page
+@pytest.mark.parametrize(
+    "log", ["", LOG, "step,g_loss\n10,1.0\n", LOG + "10,abc,1,1,1,,,1,\n", LOG + "10,nan,1,1,1,,,1,\n"]
+)
+def test_what_cannot_be_drawn_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, log):
+    good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad", "--no-gen-attn")
+    (bad / "log.csv").write_text(log, encoding="utf-8")
+    page = make_page(monkeypatch, good, bad)
+    assert re.fullmatch(f"left out: {bad}: .*\nreport.html\n", capsys.readouterr().out)
+    assert rows_of(page, "full") and not rows_of(page, "no-gen-attn")
+    with pytest.raises(UserError):
+        make_page(monkeypatch, bad)
 
 
-def test_variants_stand_side_by_side(tmp_path, monkeypatch):
-    page = make_page(
-        monkeypatch,
-        make_run(tmp_path / "x", [row(500, 2.0)], "--no-gen-attn"),
-        make_run(tmp_path / "y", [row(500, 1.0)]),
-        make_run(tmp_path / "z", [row(500, 1.0)], seed=1),
-    )
-    assert "<th>steps</th><th>full (2 seeds)</th><th>no-gen-attn</th>" in page
-    assert re.search(r"<td>500</td><td><img [^>]*></td><td><img [^>]*></td>", page)
+def test_a_name_with_an_accent_is_written_in_utf8_whatever_the_locale(tmp_path):
+    make_run(tmp_path / "run-café")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "experiment.report", b"run-caf\xc3\xa9"]
+    subprocess.run(command, env=os.environ | locale, check=True, capture_output=True)
+    assert rows_of((tmp_path / "report.html").read_text(encoding="utf-8"), "full")[1][-1] == "run-café"
 
 
-def test_no_run_at_all_is_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["report.py", "empty"])
-    with pytest.raises(SystemExit) as stop:
-        data.run(report.main)
-    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "report.html").exists()
-
-
-def test_a_page_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sys, "argv", ["report.py", str(make_run(tmp_path / "x", [row(10, 2.0)])), "--out", "nix/a.html"]
-    )
-    monkeypatch.setattr(report, "read_run", lambda folder: pytest.fail("it began"))
-    with pytest.raises(data.UserError, match="nix: no such folder"):
-        report.main()
-
-
-def test_breeds_are_those_of_the_nearest_crops(tmp_path, monkeypatch):
-    """A generator that always draws the same picture covers one breed; crops have those of their neighbours."""
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    (tmp_path / "crops").mkdir()
-    for index, name in enumerate(["a_0", "a_1", "b_0", "b_1", "c_0", "c_1"]):
-        pixels = pictures[index // 2 * 2] // 8 * 8 + index % 2  # two of a breed are nearly the same
-        Image.fromarray(pixels).save(tmp_path / f"crops/{name}.png")
-    folder = make_run(tmp_path / "run", [row(10, 2.0)])
-    same = torch.from_numpy(pictures[2]).permute(2, 0, 1)
-    monkeypatch.setattr(report, "find_snapshot", lambda folder: folder)
-    monkeypatch.setattr(report, "load_generator", lambda path, device: (SimpleNamespace(z_dim=4), 10))
-    monkeypatch.setattr(train, "generate", lambda generator, z: same.expand(len(z), 3, 32, 32))
-    section = report.breeds_section([report.read_run(folder)], tmp_path / "crops", "random", 5)
-    assert re.findall(r"<td>(\d of \d)</td><td>(.*?)</td>", section) == [("3 of 3", "3.0"), ("1 of 3", "1.0")]
-    assert "an untrained Inception" in section
-
-
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser: apt-get install chromium")
-@pytest.mark.parametrize("width", [360, 1200])
-def test_a_browser_shows_the_page_without_a_bar_to_scroll_sideways(tmp_path, monkeypatch, width):
-    rows = [row(step, 2.0 - step / 50, "5.0") for step in range(10, 50, 10)]
-    make_page(monkeypatch, make_run(tmp_path / "one", rows), make_run(tmp_path / "two", rows, "--no-gen-attn"))
-    page = tmp_path / "probe.html"
-    probe = "<script>document.title=document.documentElement.scrollWidth</script>"
-    inner = (tmp_path / "report.html").read_text().replace("</html>", probe)
-    page.write_text(inner)
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000"]
-    subprocess.run([*browser, "--screenshot=page.png", page.as_uri()], cwd=tmp_path, capture_output=True, timeout=120)
-    with Image.open(tmp_path / "page.png") as image:
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 20  # not an empty page
-    dump = subprocess.run([*browser, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    assert int(re.search("<title>([0-9]+)</title>", dump)[1]) <= max(width, 500)  # headless windows are 500 or wider
+def test_the_page_is_one_file_in_which_names_are_escaped_and_pictures_have_their_label(tmp_path, monkeypatch):
+    page = make_page(monkeypatch, make_run(tmp_path / "a<b&c"))
+    assert "a&lt;b&amp;c" in page and "<b&c" not in page
+    assert re.findall(r"<(?:script|link|iframe)|@import|url\(|https?:", page) == []
+    assert {source[:5] for source in re.findall(r'(?:src|href)="(.*?)"', page)} == {"data:"}
+    assert re.findall(r'<img alt="(.*?)"', page) == ["full, step 1,000"]

@@ -1,109 +1,108 @@
-"""The losses, the randomness, one step, and whole small runs: stopped, resumed, broken."""
+"""The losses (eq. 1-3), the randomness, one step, and whole small runs: stopped, resumed, broken."""
 
 import csv
-import errno
+import fcntl
+import itertools
 import json
 import math
 import os
-import shutil
+import resource
+import shlex
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from copy import deepcopy
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import binary_cross_entropy_with_logits
+from test_attention import attend_elsewhere
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
-import data
 import fid
 import sample
 import train
-from model import generate
+from common import UserError, load_checkpoint
+from data import image_grid
+from model import Z_DIM, generate
 
 ROOT = Path(train.__file__).resolve().parent
-COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
-SMALL = [
-    "--width=4",
-    "--batch=4",
-    "--z-dim=8",
-    "--attn-at=16",
-    "--device=cpu",
-    "--precision=fp32",
-    "--log-every=5",
-    "--save-every=5",
-]
 
 
-@pytest.fixture(scope="module")
-def ten_steps(photos, tmp_path_factory):
-    return run(photos, tmp_path_factory.mktemp("ten") / "run", 10)
-
-
-def run(photos, out, steps, *more):
-    return train.train(
-        train.parse_options([*SMALL, "--data", f"{photos}", "--out", f"{out}", "--steps", f"{steps}", *more])
-    )
-
-
-def resume(out, steps, *more):
-    return train.train(train.parse_options(["--resume", str(out), "--steps", str(steps), *more]))
+def resume(out, *options):
+    return train.train(train.parse_options([f"--resume={out}", *options]))
 
 
 def rows(out):
-    with open(out / "log.csv", newline="") as file:
-        return [{**row, "images_per_s": ""} for row in csv.DictReader(file)]
+    with open(out / "log.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def assert_same_run(one, other):
-    """Bit-identical checkpoints and log rows; the log's length and its speeds differ from run to run."""
-    checkpoints = [torch.load(out / "checkpoint.pt", weights_only=True) for out in (one, other)]
-    for checkpoint in checkpoints:
-        assert {"generator", "discriminator", "average", "optimizer_g", "optimizer_d"} < checkpoint.keys()
-        del checkpoint["log_bytes"], checkpoint["config"]
-    torch.testing.assert_close(*checkpoints, rtol=0, atol=0)
-    assert rows(one) == rows(other)
+def contents(out):
+    """What a run leaves, by file name, without what may differ: speeds (and so the log's length), paths, --steps."""
+    found = {}
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
+        name = path.relative_to(out)
+        if path.suffix == ".pt":
+            found[name] = load_checkpoint(path)
+            assert found[name].pop("config")["size"] == 32
+            found[name].pop("log_bytes", None)
+        elif name.name == "log.csv":
+            found[name] = [{**row, "images_per_s": ""} for row in rows(out)]
+        elif name.name == "config.json":
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+            for option in ("resume", "out", "steps", "minutes"):
+                del found[name]["options"][option]
+        else:
+            found[name] = path.read_bytes()
+    return found
 
 
-def step_of_small_networks(steps=1, **changes):
-    """Train on constant photos -> the networks before, after, and the figures of each step."""
-    options = train.parse_options(SMALL)
-    for name, value in changes.items():
-        setattr(options, name, value)
-    networks = train.make_networks(32, options)
-    before = deepcopy(networks[:2])
-    figures = []
-    for step in range(steps):
-        z_d, z_g, _ = train.noise_of_step(0, step, 4, 8)
-        shifts = train.shifts_of_step(0, step, 4, 4)
-        real = torch.full((4, 3, 32, 32), 0.5)
-        figures.append(train.train_step(*networks, real, z_d, z_g, shifts, torch.float32))
-    return before, networks[:2], torch.stack(figures)
+def assert_same(out, whole, more=()):
+    """To the bit; `more`: files that are in `out` alone."""
+    found, wanted = contents(out), contents(whole)
+    assert found.keys() - wanted.keys() == {Path(name) for name in more} and not wanted.keys() - found.keys()
+    for name, value in wanted.items():
+        if name.suffix == ".pt":
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+        else:
+            assert found[name] == value, name
 
 
-def same_weights(one, other):
-    return [torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+def changed(before, after):
+    return any(not torch.equal(*pair) for pair in zip(before.parameters(), after.parameters(), strict=True))
 
 
-# Losses
+def small_networks(*more):
+    return train.make_networks(32, train.parse_options([f"--data={ROOT}", "--width=4", "--attn-at=16", *more]), "cpu")
 
 
-def test_losses_are_cross_entropies_on_labels():
+def some_batch(batch=4):
+    draw = torch.Generator().manual_seed(0)
+    real = torch.rand(batch, 3, 32, 32, generator=draw) * 2 - 1
+    return real, *torch.randn(2, batch, Z_DIM, generator=draw)
+
+
+# The losses ---------------------------------------------------------------------------------------------------
+
+
+def test_losses_are_the_negated_equations_2_and_3():
     real, fake = torch.randn(2, 9, dtype=torch.float64) * 5
-    ones, zeros = torch.ones_like(real), torch.zeros_like(real)
-    expected = binary_cross_entropy_with_logits(real, ones) + binary_cross_entropy_with_logits(fake, zeros)
-    torch.testing.assert_close(train.discriminator_loss(real, fake), expected, rtol=1e-12, atol=0)
-    expected = binary_cross_entropy_with_logits(fake, ones)
-    torch.testing.assert_close(train.generator_loss(fake), expected, rtol=1e-12, atol=0)
+    d_real, d_fake = real.sigmoid(), fake.sigmoid()
+    eq_2 = d_real.log().mean() + (1 - d_fake).log().mean()
+    torch.testing.assert_close(train.discriminator_loss(real, fake), -eq_2, rtol=1e-9, atol=0)
+    torch.testing.assert_close(train.generator_loss(fake), -d_fake.log().mean(), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(
     ("logit", "d_loss", "d_slopes", "g_loss", "g_slope"),
-    [(1e4, 1e4, (0, 1), 0, 0), (-1e4, 1e4, (-1, 0), 1e4, -1), (0, 2 * math.log(2), (-0.5, 0.5), math.log(2), -0.5)],
+    [(1e3, 1e3, (0, 1), 0, 0), (-1e3, 1e3, (-1, 0), 1e3, -1), (0, 2 * math.log(2), (-0.5, 0.5), math.log(2), -0.5)],
 )
 def test_losses_and_gradients_are_right_at_extreme_logits(logit, d_loss, d_slopes, g_loss, g_slope):
     real, fake = (torch.tensor([float(logit)], requires_grad=True) for _ in range(2))
@@ -115,422 +114,491 @@ def test_losses_and_gradients_are_right_at_extreme_logits(logit, d_loss, d_slope
     assert torch.autograd.grad(loss, fake) == (g_slope,)
 
 
-# Randomness
+def test_the_penalty_of_a_linear_discriminator_is_its_weights_square():
+    w = torch.randn(3 * 8 * 8, requires_grad=True)
+    penalty = train.r1_penalty(lambda x: x.flatten(1) @ w + 7, torch.randn(5, 3, 8, 8))
+    torch.testing.assert_close(penalty, w.square().sum())
+    torch.testing.assert_close(torch.autograd.grad(penalty, w)[0], 2 * w)
+
+
+def test_the_penalty_has_a_gradient_through_torchs_attention_kernel(monkeypatch):
+    w = torch.ones(3, requires_grad=True)
+
+    def discriminator(x):
+        tokens = x.flatten(2).transpose(1, 2).contiguous()  # (B, N, 3), as the fast kernel wants it
+        return (attend_elsewhere(tokens, tokens, tokens) @ w).square().sum(dim=1)
+
+    train.r1_penalty(discriminator, torch.rand(2, 3, 4, 4)).backward()
+    assert w.grad.all()
+    monkeypatch.setattr(train, "sdpa_kernel", lambda _: nullcontext())  # so that torch takes the fastest
+    with pytest.raises(RuntimeError, match="derivative"):
+        train.r1_penalty(discriminator, torch.rand(2, 3, 4, 4)).backward()
+
+
+# Randomness ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", [3, 10, 25])
-def test_each_epoch_shows_each_photo_once(batch):
-    order = torch.cat([train.photos_of_step(1, step, batch, 10) for step in range(10)])
+def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(batch):
+    order = torch.cat([train.draw_step(1, step, batch, 10, 2)[2] for step in range(10)])
     epochs = order[: len(order) // 10 * 10].view(-1, 10)
     assert torch.equal(epochs.sort(dim=1).values, torch.arange(10).expand(len(epochs), 10))
     assert len(epochs.unique(dim=0)) == len(epochs)
-    other = torch.cat([train.photos_of_step(2, step, batch, 10) for step in range(10)])
-    assert not torch.equal(order, other)
 
 
-def test_noise_depends_on_seed_and_step_alone():
-    first = train.noise_of_step(3, 7, 4, 5)
-    torch.randn(11), np.random.default_rng().normal(), train.photos_of_step(3, 7, 4, 10)
-    for ours, again in zip(first, train.noise_of_step(3, 7, 4, 5), strict=True):
-        assert torch.equal(ours, again)
-    draws = [*first[:2], train.noise_of_step(3, 8, 4, 5)[0], train.noise_of_step(4, 7, 4, 5)[0]]
-    assert len(torch.stack(draws).unique(dim=0)) == 4
-    assert [tuple(t.shape) for t in first] == [(4, 5), (4, 5), (4,)]
+def test_what_a_step_draws_depends_on_seed_and_step_alone():
+    first = train.draw_step(3, 7, 4, 100, 5)
+    torch.randn(11), np.random.default_rng().normal(), train.draw_step(3, 8, 4, 100, 5)
+    assert all(map(torch.equal, first, train.draw_step(3, 7, 4, 100, 5)))
+    assert [tuple(x.shape) for x in first] == [(4, 5), (4, 5), (4,), (4,)]
+    for others in (train.draw_step(3, 8, 4, 100, 5), train.draw_step(4, 7, 4, 100, 5)):
+        assert not any(map(torch.equal, first[:3], others[:3]))
+    assert not torch.equal(first[0], first[1])
+    assert 0.4 < train.draw_step(0, 0, 1000, 10, 2)[3].float().mean() < 0.6  # mirrored
 
 
-# FID in a run
+# One step -----------------------------------------------------------------------------------------------------
 
 
-def test_fid_in_a_run_is_that_of_its_snapshots_and_changes_nothing_else(photos, ten_steps, tmp_path, capsys):
-    fid_options = ["--fid-every=4", "--fid-samples=12", "--weights=random", "--sample-every=8"]
-    out = run(photos, tmp_path / "run", 10, *fid_options)
-    lines, warnings = capsys.readouterr()
-    count = len(data.list_images(photos))
-    assert f"{photos}: {count} pictures\nsamples: 12 pictures\n" in lines and f"{count} and 12 pictures" in warnings
-    one, other = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (ten_steps, out))
-    for name in ("generator", "discriminator", "average", "optimizer_g", "optimizer_d"):
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
-    with open(out / "log.csv", newline="") as file:
-        distances = {int(row["step"]): row["fid"] for row in csv.DictReader(file)}
-    assert list(distances) == [4, 5, 8, 10] and distances[5] == ""
+@pytest.mark.parametrize("r1_weight", [0, 0.2])
+def test_a_step_is_d_down_its_loss_and_then_g_down_its_own(r1_weight):
+    real, z_d, z_g = some_batch()
+    starts = [small_networks()[:2] for _ in range(3)]  # alike; for the step, to be moved by hand, and left alone
+    networks, (generator, discriminator, optimizer_g, optimizer_d), _ = (
+        [*pair, *(torch.optim.SGD(network.parameters(), 0.1) for network in pair)] for pair in starts
+    )
+    figures = train.train_step(*networks, real, z_d, z_g, r1_weight, nullcontext())
 
-    inception, z = fid.load_inception("random"), torch.randn(12, 8, generator=train.random_generator(0, 4))
-    real = fid.collect([inception(data.read_folder(photos).float() / 255)], inception)
-    for step in (8, 10):
-        generator = sample.load_generator(out / f"snapshots/{step:06d}.pt")[0]
-        fake = fid.collect([inception(generate(generator, z).float() / 255)], inception)
-        assert float(distances[step]) == pytest.approx(fid.distance(real, fake), rel=1e-3)
-        assert f"untrained-Inception distance (not FID) {distances[step]}" in lines
-    assert len(set(distances.values())) == 4
-    short = run(photos, tmp_path / "short", 4, *fid_options)  # has a sheet of step 4: no difference to the distance
-    assert rows(short)[-1]["fid"] == distances[4]
+    fake = generator(z_d).detach()
+    d_loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
+    photos = real.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(photos).sum(), photos, create_graph=True)
+    (d_loss + r1_weight * slope.square().sum() / 4).backward()
+    optimizer_d.step()
+    optimizer_g.zero_grad()
+    g_loss = F.softplus(-discriminator(generator(z_g))).mean()
+    g_loss.backward()
+    optimizer_g.step()
 
-
-def test_a_run_that_is_killed_while_it_measures_fid_loses_nothing(photos, tmp_path, monkeypatch):
-    fid_options = ["--fid-every=4", "--fid-samples=12", "--weights=random", "--save-every=1000"]
-    whole, out = run(photos, tmp_path / "whole", 6, *fid_options), tmp_path / "killed"
-    distance, killed = fid.distance, [True, False, True]  # at step 4; again at 4, then at 6
-
-    def distance_or_kill(*statistics):
-        if killed and killed.pop(0):
-            raise KeyboardInterrupt
-        return distance(*statistics)
-
-    monkeypatch.setattr(fid, "distance", distance_or_kill)
-    with pytest.raises(KeyboardInterrupt):
-        run(photos, out, 6, *fid_options)
-    with pytest.raises(KeyboardInterrupt):
-        resume(out, 6)
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 6 and len(rows(out)) == 2
-    resume(out, 6)
-    assert_same_run(out, whole)
+    torch.testing.assert_close(figures[:2], torch.stack([d_loss, g_loss]).detach())
+    for ours, by_hand, start in zip(*starts, strict=True):
+        assert changed(start, ours)
+        torch.testing.assert_close(dict(ours.named_parameters()), dict(by_hand.named_parameters()))
 
 
-def test_a_run_that_was_killed_between_its_last_checkpoint_and_its_sheet_makes_up_for_it(photos, tmp_path):
-    out = run(photos, tmp_path / "run", 10)
-    sheet, snapshot = out / "samples/000010.png", out / "snapshots/000010.pt"
-    pixels, before = sheet.read_bytes(), torch.load(snapshot, weights_only=True)
-    sheet.unlink(), snapshot.unlink()
-    resume(out, 10)
-    after = torch.load(snapshot, weights_only=True)
-    assert sheet.read_bytes() == pixels and after["step"] == 10
-    torch.testing.assert_close(after["average"], before["average"], rtol=0, atol=0)
+def test_each_turn_moves_its_own_network_only():
+    for lr_g, lr_d in (("0", "0.01"), ("0.01", "0")):
+        networks = small_networks(f"--lr-g={lr_g}", f"--lr-d={lr_d}")
+        before = deepcopy(networks[:2])
+        train.train_step(*networks, *some_batch(), 0.2, nullcontext())
+        moved = [changed(*pair) for pair in zip(before, networks[:2], strict=True)]
+        assert moved == [lr_g != "0", lr_d != "0"]
+        assert all(p.requires_grad for network in networks[:2] for p in network.parameters())
 
 
-def test_a_run_whose_weights_for_fid_are_missing_leaves_nothing(photos, tmp_path):
-    with pytest.raises(data.UserError, match="nowhere"):
-        run(photos, tmp_path / "run", 10, "--fid-every=5", "--weights=nowhere.pt")
-    assert not (tmp_path / "run").exists()
+def test_gs_turn_leaves_no_gradient_in_d():
+    networks, batch = small_networks("--lr-d=0"), some_batch()
+    train.train_step(*networks, *batch, 0, nullcontext())
+    discriminator = networks[1]
+    first = [p.grad.clone() for p in discriminator.parameters()]
+    networks = small_networks("--lr-d=0")
+    train.train_step(*networks, *batch[:2], 3 * batch[2], 0, nullcontext())  # other fakes in G's turn
+    assert all(map(torch.equal, first, (p.grad for p in networks[1].parameters())))
 
 
-def test_a_run_begun_without_fid_can_be_resumed_with_it(photos, tmp_path):
-    out = run(photos, tmp_path / "run", 5)
-    resume(out, 10, "--fid-every=10", "--fid-samples=12", "--weights=random")
-    assert [bool(row["fid"]) for row in rows(out)] == [False, True]
-    with pytest.raises(data.UserError, match="--fid-samples 12"):
-        resume(out, 15, "--fid-samples=13")
+def test_a_step_normalises_each_weight_once_a_turn_in_float32():
+    networks = small_networks("--spectral-norm")
+    calls = {}
+    for network in networks[:2]:
+        for module in filter(parametrize.is_parametrized, network.modules()):
+            module.parametrizations.weight[0].register_forward_hook(
+                lambda norm, given, output: calls.setdefault(norm, []).append(torch.is_autocast_enabled("cpu"))
+            )
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    figures = train.train_step(*networks, *some_batch(), 0.2, autocast)
+    assert figures.isfinite().all() and len(calls) == sum(
+        isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) for network in networks[:2] for module in network.modules()
+    )
+    assert all(turns == [False, False] for turns in calls.values())  # D's turn and G's; and the penalty with D's
 
 
-# One step
+def test_the_average_follows_by_its_decay_and_at_first_faster():
+    generator, start = small_networks()[0], small_networks("--seed=1")[0].requires_grad_(False)
+    generator(torch.randn(4, Z_DIM))  # so that batch norm's statistics differ, too
+    for step, decay, kept in ((10**18, 1.0, 1), (0, 0.999, 1 / 10), (90, 0.999, 91 / 100), (10**6, 0.999, 0.999)):
+        ema = deepcopy(start)
+        train.update_ema(ema, generator, step, decay)
+        for ours, old, new in zip(*(network.parameters() for network in (ema, start, generator)), strict=True):
+            torch.testing.assert_close(ours, kept * old + (1 - kept) * new)
+        assert all(map(torch.equal, ema.buffers(), generator.buffers()))
 
 
-def test_each_network_descends_without_touching_the_other():
-    (_, d_before), (_, d_after), _ = step_of_small_networks(lr_d=0.0)
-    assert all(same_weights(d_before, d_after))
-    assert all(p.requires_grad for p in d_after.parameters())
-    (g_before, d_before), (g_after, d_after), _ = step_of_small_networks(lr_g=0.0)
-    assert all(same_weights(g_before, g_after))
-    assert not any(same_weights(d_before.blocks, d_after.blocks))
-    (g_before, _), (g_after, _), _ = step_of_small_networks()
-    assert not any(same_weights(g_before.to_rgb, g_after.to_rgb))
+# Runs ---------------------------------------------------------------------------------------------------------
 
 
-def test_discriminator_learns_to_tell_constant_photos():
-    _, _, figures = step_of_small_networks(steps=20, lr_g=0.0, lr_d=1e-2)
-    assert figures[-5:, 0].mean() < figures[0, 0] / 2
-    assert figures[-1, 2] > 0.5 > figures[-1, 3]
-
-
-@pytest.mark.parametrize("size", [32, 64, 128])
-def test_a_shift_moves_pixels_and_gradients_by_whole_places_and_lets_grey_in(size):
-    x = torch.randn(3, 3, size, size, requires_grad=True)
-    pixels = torch.tensor([[0, 0], [5, -3], [-size // 8, size // 8]])
-    expected = torch.zeros_like(x)
-    expected[0] = x[0]
-    expected[1, :, : size - 3, 5:] = x[1, :, 3:, : size - 5]
-    expected[2, :, size // 8 :, : size - size // 8] = x[2, :, : size - size // 8, size // 8 :]
-    moved = train.shift(x, pixels)
-    assert torch.equal(moved, expected)
-    weights = torch.randn_like(x)
-    gradients = [torch.autograd.grad((weights * pictures).sum(), x)[0] for pictures in (moved, expected)]
-    torch.testing.assert_close(*gradients)
-
-
-def test_shifts_reach_as_far_as_told_and_differ_between_photos_fakes_and_turns():
-    shifts = train.shifts_of_step(0, 0, 1000, 8)
-    assert shifts.unique().tolist() == list(range(-8, 9))
-    assert all((one != other).any() for one, other in zip(shifts, shifts.roll(1, 0), strict=True))
-    assert not train.shifts_of_step(0, 0, 1000, 0).any()
-    assert torch.equal(shifts, train.shifts_of_step(0, 0, 1000, 8))
-    assert not torch.equal(shifts, train.shifts_of_step(0, 1, 1000, 8))
-
-
-def test_the_discriminator_sees_photos_and_fakes_moved(monkeypatch):
-    seen = []
-    forward = train.Discriminator.forward
-
-    def look(network, x):
-        seen.append(x.detach().clone())
-        return forward(network, x)
-
-    monkeypatch.setattr(train.Discriminator, "forward", look)
-    step_of_small_networks()
-    moved, turn_of_g = seen
-    shifts = train.shifts_of_step(0, 0, 4, 4)
-    places = [(x[0] != 0).any(0).nonzero() for x in torch.cat([moved, turn_of_g])[:, None]]  # what isn't grey
-    found = torch.stack([p.min(0).values + p.max(0).values - 31 for p in places]).flip(1)
-    assert torch.equal(found, shifts.flatten(0, 1))
-
-
-def test_average_follows_by_its_decay():
-    options = train.parse_options(SMALL)
-    generator = train.make_networks(32, options)[0]
-    options.seed = 1
-    average = train.make_networks(32, options)[0].requires_grad_(False)
-    kept = deepcopy(average)
-    train.update_average(average, generator, 10**18, 1.0)
-    assert all(same_weights(average, kept))
-    assert all(torch.equal(a, b) for a, b in zip(average.buffers(), generator.buffers(), strict=True))
-    train.update_average(average, generator, 0, 0.999)  # at the first step (1 + 0) / (10 + 0) is kept
-    for ours, old, new in zip(*(network.parameters() for network in (average, kept, generator)), strict=True):
-        torch.testing.assert_close(ours, 0.1 * old + 0.9 * new)
-    train.update_average(average, generator, 10**6, 0.0)
-    assert all(same_weights(average, generator))
-
-
-# Runs
-
-
-def test_a_run_folder_holds_what_the_docstring_says(ten_steps):
-    assert sorted(p.name for p in ten_steps.iterdir()) == [
-        "checkpoint.pt", "config.json", "log.csv", "samples", "snapshots",
+def test_a_run_folder_holds_what_the_docstring_says(ten_steps, photos):
+    names = {str(path.relative_to(ten_steps)) for path in ten_steps.rglob("*") if path.is_file()}
+    pictures = {f"{folder}/{step:06d}.{end}" for step in (4, 8, 10) for folder, end in (("samples", "png"),)}
+    snapshots = {f"snapshots/{step:06d}.pt" for step in (4, 8, 10)}
+    assert names - {".lock"} == {"config.json", "log.csv", "checkpoint.pt"} | pictures | snapshots
+    found = rows(ten_steps)
+    assert list(found[0]) == [
+        "step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid",
     ]  # fmt: skip
-    assert (ten_steps / "log.csv").read_text().splitlines()[0].split(",") == COLUMNS
-    assert [row["step"] for row in rows(ten_steps)] == ["5", "10"]
-    assert all(math.isfinite(float(row[name])) for row in rows(ten_steps) for name in COLUMNS[:7])
-    assert json.loads((ten_steps / "config.json").read_text())["size"] == 32
-    assert (ten_steps / "samples/000010.png").exists()
-    assert (ten_steps / "snapshots/000010.pt").exists()
+    assert [row["step"] for row in found] == ["2", "4", "6", "8", "10"]
+    assert all(math.isfinite(float(row[name])) for row in found for name in list(row)[:8])
+    config = train.read_config(ten_steps)
+    assert (config["size"], config["photos"], config["options"]["data"]) == (32, 20, str(photos))
+    assert config["options"]["attn_at"] == [16]  # half the pictures' size
 
 
-def test_one_seed_makes_one_run_and_another_seed_another(photos, ten_steps, tmp_path):
-    assert_same_run(run(photos, tmp_path / "again", 10), ten_steps)
-    other = run(photos, tmp_path / "other", 10, "--seed", "1")
-    assert rows(other) != rows(ten_steps)
+def test_rows_are_means_of_the_steps_since_the_last(begin, tmp_path, monkeypatch):
+    true_step, figures = train.train_step, []
+    monkeypatch.setattr(train, "train_step", lambda *given: figures.append(true_step(*given)) or figures[-1])
+    out = begin(tmp_path / "run", "--steps=5")
+    means = [torch.stack(part)[:, :4].mean(0) for part in (figures[:2], figures[2:4], figures[4:])]
+    for row, mean in zip(rows(out), means, strict=True):
+        found = torch.tensor([float(row[name]) for name in ("d_loss", "g_loss", "d_real", "d_fake")])
+        torch.testing.assert_close(found, mean, rtol=0, atol=1e-5)
 
 
-def test_a_resumed_run_ends_like_an_uninterrupted_one(photos, ten_steps, tmp_path):
-    out = run(photos, tmp_path / "run", 5)
+def test_the_penalty_is_taken_now_and_then_and_weighs_half_of_r1_on_average(begin, tmp_path, monkeypatch):
+    true_step, weights = train.train_step, []
+    monkeypatch.setattr(train, "train_step", lambda *given: weights.append(given[7]) or true_step(*given))
+    begin(tmp_path / "run", f"--steps={2 * train.R1_EVERY}", "--r1=0.3")
+    assert np.mean(weights) == pytest.approx(0.3 / 2)
+    assert np.count_nonzero(weights) == 2
+
+
+def test_a_snapshot_makes_the_very_grid_of_its_step(ten_steps):
+    generator, step = sample.load_generator(ten_steps / "snapshots/000008.pt")
+    grid = np.asarray(image_grid(generate(generator, train.fixed_z(0, 1024, Z_DIM)[:64])))
+    assert step == 8
+    assert np.array_equal(grid, np.asarray(Image.open(ten_steps / "samples/000008.png")))
+
+
+def test_samples_come_when_asked_for_whatever_the_rows_of_the_log(begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=7", "--sample-every=3", "--log-every=5")
+    assert [path.stem for path in sorted((out / "samples").iterdir())] == ["000003", "000006", "000007"]
+
+
+def test_one_seed_makes_one_run_and_another_seed_another(begin, ten_steps, tmp_path):
+    assert_same(begin(tmp_path / "again"), ten_steps)
+    other = begin(tmp_path / "other", "--seed=1", "--steps=2")
+    assert rows(other)[0]["d_loss"] != rows(ten_steps)[0]["d_loss"]
+
+
+@pytest.mark.parametrize("more", ["--precision=bf16", "--no-gen-attn", "--no-disc-attn", "--r1=0"])
+def test_a_variant_trains_and_goes_on_exactly(more, begin, tmp_path):
+    options = [more, "--spectral-norm", "--attn-at", "8", "16"]
+    whole = begin(tmp_path / "whole", "--steps=4", *options)
+    assert all(math.isfinite(float(rows(whole)[-1][name])) for name in ("d_loss", "g_loss"))
+    out = resume(begin(tmp_path / "run", "--steps=2", *options), "--steps=4")
+    assert_same(out, whole, more=["samples/000002.png", "snapshots/000002.pt"])
+
+
+# Stopped and resumed ------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Nothing that a script would catch."""
+
+
+@pytest.mark.parametrize("moment", range(0, 26, 2))
+def test_a_run_that_is_killed_anywhere_and_resumed_is_the_one_that_never_was(
+    moment, begin, ten_steps, tmp_path, monkeypatch
+):
+    moments, out = itertools.count(), tmp_path / "run"
+
+    def mortal(function):
+        def may_die(*given, **named):
+            if next(moments) == moment:
+                raise Killed
+            return function(*given, **named)
+
+        return may_die
+
+    with monkeypatch.context() as patch:  # before each step, each row, and each file that gets its name
+        patch.setattr(train, "train_step", mortal(train.train_step))
+        patch.setattr(train.RunFolder, "write_row", mortal(train.RunFolder.write_row))
+        patch.setattr(os, "replace", mortal(os.replace))
+        with pytest.raises(Killed):
+            begin(out)
+    if (out / "config.json").exists():
+        resume(out)
+    else:
+        begin(out)
+    assert_same(out, ten_steps)
+
+
+@pytest.mark.parametrize("steps", [3, 6])  # between two rows, and at one
+def test_a_run_goes_on_after_its_last_step(steps, begin, ten_steps, tmp_path):
+    out = resume(begin(tmp_path / "run", f"--steps={steps}"), "--steps=10")
+    assert_same(out, ten_steps, more=[f"samples/{steps:06d}.png", f"snapshots/{steps:06d}.pt"])
+
+
+def test_a_run_that_has_done_its_steps_does_no_more(begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=3")
+    for steps in (3, 2):
+        resume(out, f"--steps={steps}")
+        assert load_checkpoint(out / "checkpoint.pt")["step"] == 3
+
+
+def test_what_follows_the_checkpoint_in_the_log_is_cut_off(begin, ten_steps, tmp_path):
+    out = begin(tmp_path / "run", "--steps=4")
     with open(out / "log.csv", "a") as log:
-        log.write("6,a row from after the checkpoint\n" * 20)
-    assert_same_run(resume(out, 10), ten_steps)
+        log.write("6,a row from after the checkpoint\n" * 20 + "8,half a r")
+    assert_same(resume(out, "--steps=10"), ten_steps)
 
 
-def test_a_run_stops_after_its_minutes_with_a_picture_and_goes_on(photos, ten_steps, tmp_path, monkeypatch):
-    true_step, clock = train.train_step, [0.0]
-
-    def half_a_minute(*arguments):
-        clock[0] += 30
-        return true_step(*arguments)
-
-    monkeypatch.setattr(train, "train_step", half_a_minute)
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    out = run(photos, tmp_path / "run", 10, "--minutes", "1.9")
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 4
-    assert (out / "samples" / "000004.png").exists() and (out / "snapshots" / "000004.pt").exists()
-    assert_same_run(resume(out, 10), ten_steps)
+def test_a_run_stops_after_its_minutes_and_goes_on_without(begin, ten_steps, tmp_path):
+    out = begin(tmp_path / "run", "--minutes=0")
+    assert load_checkpoint(out / "checkpoint.pt")["step"] == 2
+    assert_same(resume(out), ten_steps, more=["samples/000002.png", "snapshots/000002.pt"])
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_resumed_run_ends_the_same(name, photos, ten_steps, tmp_path, monkeypatch, capfd):
+def test_a_signal_saves_and_stops(name, begin, ten_steps, tmp_path, monkeypatch, capsys):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     true_step, calls = train.train_step, []
 
-    def interrupted(*arguments):
+    def interrupted(*given):
         calls.append(1)
-        if len(calls) == 7:
+        if len(calls) == 5:
             signal.raise_signal(name)
-        return true_step(*arguments)
+        return true_step(*given)
 
     monkeypatch.setattr(train, "train_step", interrupted)
-    out = run(photos, tmp_path / "run", 10)
-    assert len(calls) == 7
-    told = capfd.readouterr()
-    assert f"python train.py --resume {out}" in told.out and told.err.count("stopping after this step") == 1
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 7
-    assert sample.load_generator(sample.find_snapshot(out))[1] == 7 and (out / "samples" / "000007.png").exists()
+    out = begin(tmp_path / "my run")
+    assert len(calls) == 6 and load_checkpoint(out / "checkpoint.pt")["step"] == 6
+    assert f"--resume {shlex.quote(str(out))}" in capsys.readouterr().out
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    assert_same_run(resume(out, 10), ten_steps)
-    assert len(calls) == 10
+    assert_same(resume(out), ten_steps, more=["samples/000006.png", "snapshots/000006.pt"])
 
 
-def break_step(monkeypatch, bad):
-    true_loss, calls = train.discriminator_loss, []
+def test_a_run_in_a_thread_is_the_same(begin, ten_steps, tmp_path):
+    with ThreadPool(1) as pool:
+        assert_same(pool.apply(begin, [tmp_path / "run"]), ten_steps)
 
-    def loss(real_logits, fake_logits):
+
+@pytest.mark.parametrize("what", ["loss", "weight"])
+def test_what_is_no_number_stops_the_run_before_it_gets_into_a_file(what, begin, tmp_path, monkeypatch):
+    true_step, calls = train.train_step, []
+
+    def broken(*given):
         calls.append(1)
-        return true_loss(real_logits, fake_logits) * (math.nan if len(calls) == bad else 1)
+        figures = true_step(*given)
+        if len(calls) == 8 and what == "loss":
+            figures[0] = math.nan
+        if len(calls) == 8 and what == "weight":
+            next(given[1].parameters()).data[0] = math.inf
+        return figures
 
-    monkeypatch.setattr(train, "discriminator_loss", loss)
+    monkeypatch.setattr(train, "train_step", broken)
+    with pytest.raises(UserError, match=r"step 8\b.*--lr-g"):
+        begin(tmp_path / "run")
+    found = contents(tmp_path / "run")
+    assert found[Path("checkpoint.pt")]["step"] == 4 and rows(tmp_path / "run")[-1]["step"] == "6"
+    assert not [name for name in found if name.stem == "000008"]
 
 
-@pytest.mark.parametrize(("bad", "log_every"), [(6, 5), (8, 5), (10, 5), (7, 20)])
-def test_a_loss_that_is_no_number_is_named_by_its_step(bad, log_every, photos, tmp_path, monkeypatch):
-    break_step(monkeypatch, bad)
-    with pytest.raises(data.UserError, match=f"^step {bad}: d_loss is nan"):
-        run(photos, tmp_path / "run", 20, f"--log-every={log_every}")
-    checkpoint = data.read_checkpoint(tmp_path / "run/checkpoint.pt")
-    assert checkpoint["step"] == 5
-    assert all(value.isfinite().all() for value in checkpoint["generator"].values())
-
-
-def test_a_run_that_fails_gives_the_signals_back(photos, tmp_path, monkeypatch):
-    handlers = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
-    break_step(monkeypatch, 1)
+def test_where_the_disk_is_full_the_last_checkpoint_is_kept(begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=4")
+    before, size = (out / "checkpoint.pt").read_bytes(), (out / "checkpoint.pt").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
     try:
-        with pytest.raises(data.UserError, match=r"^step 1:"):
-            run(photos, tmp_path / "run", 5)
-        assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)] == handlers
+        with pytest.raises(UserError, match=r"checkpoint\.pt.*disk"):
+            resume(out, "--steps=10")
     finally:
-        for name, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-            signal.signal(name, handler)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (out / "checkpoint.pt").read_bytes() == before and not list(out.rglob("*.part"))
 
 
-# Mistakes
+def test_only_what_is_open_for_writing_is_synced(begin, tmp_path, monkeypatch):
+    """As on Windows, where the rest is an error."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
+    begin(tmp_path / "run", "--steps=1")
+    assert synced and os.O_RDONLY not in synced
 
 
-def test_missing_photos_are_refused_with_both_ways_to_get_some(tmp_path):
-    with pytest.raises(data.UserError, match=r"`python data\.py` .*`python data\.py --toy 2048`"):
-        run(tmp_path / "none", tmp_path / "run", 5)
+def test_a_locale_without_accents_and_a_name_that_is_no_utf_8_are_no_matter(photos, tmp_path):
+    os.symlink(photos, tmp_path / "hündchen")
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    out = os.fsdecode(b"caf\xc3\xa9-\xff")
+    command = [sys.executable, str(ROOT / "train.py"), "--width=4", "--batch=4", "--device=cpu"]
+    command += ["--data", "hündchen", "--out", out]
+    done = subprocess.run([*command, "--steps=1"], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0 and b"1 steps done" in done.stdout, done.stderr
+    assert rows(tmp_path / out)[-1]["step"] == "1"
+    assert rows(resume(tmp_path / out, "--steps=2", f"--data={photos}"))[-1]["step"] == "2"
+
+
+# FID in a run -------------------------------------------------------------------------------------------------
+
+
+class Colours(nn.Module):
+    """In Inception's place, which is slow: 2,048 features, of which the first three tell pictures apart."""
+
+    def forward(self, images):
+        return F.pad(100 * images.mean((2, 3)), (0, 2045))
+
+
+def gaussian(features):
+    features = features.double().numpy()
+    return features.mean(0), np.cov(features, rowvar=False)
+
+
+@pytest.mark.parametrize("given", ["folder", "statistics"])
+def test_fid_in_a_run_is_that_of_its_snapshot_and_changes_nothing_else(
+    given, photos, begin, ten_steps, tmp_path, monkeypatch
+):
+    colours, more = Colours(), []
+    monkeypatch.setattr(fid, "load_inception", lambda weights, device: colours)
+    real = colours(torch.cat([fid.read_picture(path) for path in sorted(photos.iterdir())]))
+    if given == "statistics":
+        mu, sigma = gaussian(real)
+        np.savez(tmp_path / "real.npz", mu=mu, sigma=sigma)
+        more = [f"--real-stats={tmp_path / 'real.npz'}"]
+        monkeypatch.setattr(fid, "folder_statistics", None)
+    out = begin(tmp_path / "run", "--fid-every=8", *more)
+    distances = {row["step"]: row["fid"] for row in rows(out)}
+    assert [step for step, distance in distances.items() if distance] == ["8"]
+    generator, _ = sample.load_generator(out / "snapshots/000008.pt")
+    z = torch.randn(5000, Z_DIM, generator=train.random_generator(0, 3))
+    fake = colours(generate(generator, z).float() / 255)
+    wanted = fid.frechet_distance(*gaussian(real[:, :3]), *gaussian(fake[:, :3]))
+    assert float(distances["8"]) == pytest.approx(wanted, rel=1e-3)
+    found, wanted = (contents(path)[Path("checkpoint.pt")] for path in (out, ten_steps))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_a_run_begun_without_fid_goes_on_with_it_and_with_other_weights_for_it(begin, tmp_path, monkeypatch):
+    weights = []
+    monkeypatch.setattr(train, "fid_meter", lambda options, _: weights.append(str(options.inception)) or (lambda _: 3))
+    out = begin(tmp_path / "run", "--steps=2")
+    resume(out, "--steps=4", "--fid-every=4", "--inception=here.pth")
+    resume(out, "--steps=6", "--fid-every=6")
+    resume(out, "--steps=8", "--fid-every=8", "--inception=there.pth")
+    assert weights == ["here.pth", "here.pth", "there.pth"]
+    assert [row["fid"] for row in rows(out)] == ["", "3.0000", "3.0000", "3.0000"]
+
+
+@pytest.mark.parametrize("option", ["--inception", "--real-stats"])
+def test_a_missing_file_for_fid_is_told_before_anything_is_written(option, begin, tmp_path, monkeypatch):
+    if option == "--real-stats":
+        monkeypatch.setattr(fid, "load_inception", lambda weights, device: Colours())
+    with pytest.raises(UserError, match=r"nowhere\.npz"):
+        begin(tmp_path / "run", "--fid-every=5", f"{option}=nowhere.npz")
+    assert not (tmp_path / "run").exists()
+
+
+# Mistakes -----------------------------------------------------------------------------------------------------
+
+
+def test_missing_photos_are_refused_with_both_ways_to_get_some(begin, tmp_path):
+    with pytest.raises(UserError, match=r"none.*`python data\.py`.*`python data\.py --toy"):
+        begin(tmp_path / "run", f"--data={tmp_path / 'none'}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", [(48, 48), (32, 64), (64, 32)])
+def test_photos_of_a_wrong_shape_are_refused(size, begin, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index in range(4):
+        Image.new("RGB", size).save(tmp_path / f"photos/{index}.png")
+    with pytest.raises(UserError, match="--data"):
+        begin(tmp_path / "run", f"--data={tmp_path / 'photos'}", "--steps=1")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("resolution", ["32", "7"])
-def test_attention_where_no_feature_map_is_is_refused(resolution, photos, tmp_path):
-    with pytest.raises(data.UserError, match=f"no attention at {resolution}x{resolution}"):
-        run(photos, tmp_path / "run", 5, "--attn-at", resolution)
+def test_attention_where_no_feature_map_is_is_refused(resolution, begin, tmp_path):
+    with pytest.raises(UserError, match=f"--attn-at.*no attention at {resolution}x{resolution}"):
+        begin(tmp_path / "run", "--attn-at", resolution)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_holds_a_run_is_left_alone(photos, ten_steps):
+def test_a_folder_that_holds_a_run_is_left_alone_and_one_with_hidden_files_only_is_empty(begin, ten_steps, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in ten_steps.rglob("*")}
-    with pytest.raises(data.UserError, match="--resume"):
-        run(photos, ten_steps, 10)
+    with pytest.raises(UserError, match=f"{ten_steps} isn't empty.*--resume"):
+        begin(ten_steps)
     assert {path: path.stat().st_mtime_ns for path in ten_steps.rglob("*")} == before
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.DS_Store").touch()
+    assert rows(begin(tmp_path / "run", "--steps=1"))
 
 
-def test_options_that_make_another_run_are_refused_on_resuming(ten_steps, tmp_path):
-    for option, value in [("--width", "8"), ("--lr-g", "0.5"), ("--seed", "9"), ("--batch", "5")]:
-        with pytest.raises(data.UserError, match=f"begun with {option}.*leave {option} out"):
-            train.parse_options(["--resume", str(ten_steps), option, value])
-    assert train.parse_options(["--resume", str(ten_steps), "--width", "4"]).width == 4
-    with pytest.raises(data.UserError, match="no run to read there"):
-        train.parse_options(["--resume", str(tmp_path)])
+@pytest.mark.parametrize("option", ["--width=8", "--lr-g=0.5", "--seed=9", "--batch=5", "--no-gen-attn"])
+def test_options_that_make_another_run_are_refused_on_resuming(option, ten_steps):
+    name = option.partition("=")[0]
+    with pytest.raises(UserError, match=f"begun with {name}.*leave {name} out"):
+        train.parse_options([f"--resume={ten_steps}", option])
 
 
-@pytest.mark.parametrize("config", ["", "[]", "{}", '{"options": []}', '{"options": {}, "size": 64}'])
+def test_the_options_of_the_beginning_may_be_repeated_on_resuming(ten_steps):
+    options = train.parse_options([f"--resume={ten_steps}", "--width=4", "--attn-at", "16", "--betas", "0", "0.99"])
+    assert (options.width, options.batch, options.log_every, options.out) == (4, 4, 2, ten_steps)
+
+
+GOOD = {"options": {}, "size": 32, "photos": 1, "photos_sha256": ""}
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{}", "\xff", json.dumps(GOOD | {"options": []}), None])
 def test_a_folder_whose_config_is_none_is_named(config, tmp_path):
-    (tmp_path / "config.json").write_text(config)
-    with pytest.raises(data.UserError, match=f"{tmp_path}: no run to read there"):
-        train.parse_options(["--resume", str(tmp_path)])
+    if config is not None:
+        (tmp_path / "config.json").write_text(config, encoding="latin-1")
+    with pytest.raises(UserError, match=f"{tmp_path}: no run to read there"):
+        train.parse_options([f"--resume={tmp_path}"])
 
 
-def test_a_run_from_before_an_option_goes_on_without_it(photos, ten_steps, tmp_path):
-    out = run(photos, tmp_path / "run", 5)
-    config = json.loads((out / "config.json").read_text())
-    del config["options"]["modulate"]
-    (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(data.UserError, match="begun with --modulate False"):
-        resume(out, 10, "--modulate")
-    assert_same_run(resume(out, 10), ten_steps)
+def test_a_checkpoint_of_another_run_is_refused(begin, ten_steps, tmp_path):
+    out = begin(tmp_path / "run", "--steps=1", "--width=2")
+    (out / "checkpoint.pt").write_bytes((ten_steps / "checkpoint.pt").read_bytes())
+    before = (out / "log.csv").read_bytes()
+    with pytest.raises(UserError, match=r"checkpoint\.pt doesn't fit"):
+        resume(out, "--steps=10")
+    assert (out / "log.csv").read_bytes() == before
 
 
-def test_a_modulated_run_goes_on_modulated(photos, tmp_path):
-    out = resume(run(photos, tmp_path / "one", 5, "--modulate"), 10)
-    assert_same_run(out, run(photos, tmp_path / "two", 10, "--modulate"))
+def test_a_run_is_not_resumed_on_other_photos(photos, begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=1")
+    (tmp_path / "photos").mkdir()
+    for path in photos.iterdir():  # as many, of the same size
+        Image.eval(Image.open(path), lambda value: 255 - value).save(tmp_path / "photos" / path.name)
+    with pytest.raises(UserError, match=f"{tmp_path / 'photos'}.*--data"):
+        resume(out, "--steps=10", f"--data={tmp_path / 'photos'}")
 
 
-def test_photos_that_are_still_being_cropped_are_not_trained_on(photos, tmp_path):
-    half = tmp_path / "half"
-    shutil.copytree(photos, half)
-    data.write_json(half / "crops.json", {"source": "there", "size": 32, "square": False, "part": "all"})
-    with pytest.raises(data.UserError, match="half: the cropping isn't done"):
-        run(half, tmp_path / "run", 1)
-    assert not (tmp_path / "run").exists()
+def test_a_run_resumed_from_elsewhere_tells_where_its_photos_were(photos, begin, ten_steps, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    out = begin(tmp_path / "run", f"--data={photos.name}", "--steps=4")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"{photos.name}.*{out} was begun with.*--data"):
+        resume(out, "--steps=10")
+    resume(out, "--steps=10", f"--data={photos}")
+    assert contents(out)[Path("log.csv")] == contents(ten_steps)[Path("log.csv")]
+
+
+def test_two_trainings_in_one_folder_do_not_mix(begin, ten_steps, tmp_path, monkeypatch):
+    true_step, refused = train.train_step, []
+
+    def joined(*given):
+        if not refused:
+            with pytest.raises(UserError, match="another process"):
+                resume(tmp_path / "run", "--steps=20")
+            refused.append(1)
+        return true_step(*given)
+
+    monkeypatch.setattr(train, "train_step", joined)
+    out = begin(tmp_path / "run")
+    assert refused
+    assert_same(out, ten_steps)
+    assert train.read_config(out)["options"]["steps"] == 10  # the other one wrote nothing
 
 
 @pytest.mark.parametrize("name", ["full", "no-gen-attn", "no-disc-attn", "no-attn"])
-def test_each_variant_has_a_folder_of_its_own(name):
+def test_each_variant_has_a_folder_of_its_own(name, photos):
     flags = {"full": [], "no-attn": ["--no-gen-attn", "--no-disc-attn"]}.get(name, [f"--{name}"])
-    assert train.parse_options(flags).out == Path("runs") / name
-
-
-def test_a_mistake_is_one_line_and_status_2(tmp_path):
-    command = [sys.executable, ROOT / "train.py", "--data", "missing", "--out", "run"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert result.stderr.startswith("train.py: missing: no pictures there")
-    assert len(result.stderr.splitlines()) == 1
-    assert "Traceback" not in result.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_real_dogs_train(tmp_path):
-    source = Path(os.environ.get("DOGS") or ROOT.parent / "shared/dogs")
-    if not (source / "Images").is_dir():
-        pytest.skip("no copy of the Stanford Dogs: set DOGS to the folder that holds Images/ and Annotation/")
-    breed = min(path.name for path in (source / "Images").iterdir())
-    for kind in ("Images", "Annotation"):
-        (tmp_path / "dogs" / kind).mkdir(parents=True)
-        (tmp_path / "dogs" / kind / breed).symlink_to((source / kind / breed).resolve())
-    made, _, skipped = data.crop_dogs(tmp_path / "dogs", tmp_path / "crops", 32)
-    assert made > 0
-    assert skipped == {}
-    out = run(tmp_path / "crops", tmp_path / "run", 3, "--log-every", "1")
-    assert [row["step"] for row in rows(out)] == ["1", "2", "3"]
-    assert all(math.isfinite(float(row[name])) for row in rows(out) for name in COLUMNS[:7])
-
-
-def test_a_run_is_not_resumed_on_other_photos(photos, tmp_path):
-    out = run(photos, tmp_path / "run", 5)
-    other = tmp_path / "photos"
-    other.mkdir()
-    for path in photos.iterdir():  # as many, of the same size
-        Image.eval(Image.open(path), lambda value: 255 - value).save(other / path.name)
-    with pytest.raises(data.UserError, match="doesn't hold the 20 pictures"):
-        resume(out, 10, "--data", str(other))
-
-
-def test_two_processes_do_not_train_in_one_folder(photos, tmp_path, monkeypatch):
-    true_step, refused = train.train_step, []
-
-    def joined(*arguments):
-        with pytest.raises(data.UserError, match="another process is training there") as caught:
-            resume(tmp_path / "run", 20)
-        refused.append(caught)
-        return true_step(*arguments)
-
-    monkeypatch.setattr(train, "train_step", joined)
-    out = run(photos, tmp_path / "run", 2)
-    assert len(refused) == 2
-    assert train.read_config(out)["options"]["steps"] == 2  # the other one wrote nothing
-    monkeypatch.setattr(train, "train_step", true_step)
-    resume(out, 3)
-    assert [row["step"] for row in rows(out)][-1] == "3"
-
-
-def test_where_nothing_can_be_locked_it_trains_without(photos, tmp_path, monkeypatch):
-    def no_locks(*arguments):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(train.fcntl, "flock", no_locks)  # some network file systems
-    run(photos, tmp_path / "network", 1)
-    monkeypatch.setattr(train, "fcntl", None)  # Windows
-    assert [row["step"] for row in rows(run(photos, tmp_path / "windows", 1))] == ["1"]
-
-
-def test_the_options_of_the_beginning_may_be_repeated(photos, tmp_path):
-    options = ["--attn-at", "16", "8", "16", "--precision", "auto"]
-    out = run(photos, tmp_path / "run", 1, *options)
-    resume(out, 2, *options)
-    with pytest.raises(data.UserError, match="--attn-at"):
-        resume(out, 3, "--attn-at", "16")
-
-
-def test_a_signal_during_the_sheet_of_samples_still_saves(photos, tmp_path, monkeypatch):
-    def interrupted(*arguments):
-        signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(train, "refresh_batch_norm", interrupted)
-    out = run(photos, tmp_path / "run", 10, "--sample-every", "3", "--save-every", "100")
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert train.parse_options([f"--data={photos}", *flags]).out == Path("runs") / name

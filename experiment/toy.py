@@ -1,22 +1,18 @@
 """Drawn "dog photos" in the layout of the Stanford Dogs, to try everything out without the download.
 
-    python data.py --toy 2048
+    python data.py --toy 2048         -> datasets/toy-photos-2048/, cropped to datasets/toy64/
 
 Eight breeds that differ in size, colour, ears and build, in five busy places.  Each has one head, four legs and the
-proportions of its breed: what attention can get right or wrong.  No other script but data.py --toy needs this file; a
-reader who came for the GAN can skip it.
+proportions of its breed: what attention can get right or wrong.  A reader who came for the GAN can skip this file.
 """
 
-import io
 import math
-import os
 from collections import namedtuple
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from common import Progress
 
 # Lengths are in units of about a big dog's height. leg: ground to belly; body: hip to shoulder; deep: half
 # the chest's depth; head: radius of the skull; muzzle: in skull radii; fur: roughness of outline (0 smooth).
@@ -316,38 +312,22 @@ def draw_photo(seed, index):
     return photo, breed, boxes
 
 
-def write_photo(root, seed, index):
-    """Write photo number `index` and its annotation if missing; a killed run leaves no half-written file."""
-    number, name = f"{index % len(BREEDS) + 1:08d}", BREEDS[index % len(BREEDS)].name
-    paths = [root / kind / f"n{number}-{name}" / f"n{number}_{index}" for kind in ("Images", "Annotation")]
-    paths[0] = paths[0].with_suffix(".jpg")
-    if all(path.exists() for path in paths):
-        return
-    photo, _, boxes = draw_photo(seed, index)
-    note = (f"<annotation>\n<folder>{number}</folder>\n<filename>n{number}_{index}</filename>\n"
-            f"<source><database>drawn</database></source>\n<size><width>{photo.width}</width>"
-            f"<height>{photo.height}</height><depth>3</depth></size>\n<segment>0</segment>\n")
-    for x0, y0, x1, y1 in boxes:
-        note += (f"<object>\n<name>{name}</name>\n<pose>Unspecified</pose>\n<truncated>0</truncated>\n"
-                 f"<difficult>0</difficult>\n<bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
-                 f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox>\n</object>\n")
-    jpeg = io.BytesIO()
-    photo.save(jpeg, "JPEG", quality=90)
-    for path, content in zip(paths, (jpeg.getvalue(), f"{note}</annotation>\n".encode()), strict=True):
-        if not path.exists():
-            draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            draft.write_bytes(content)
-            os.replace(draft, path)
+def draw_toys(root, count, seed=0):
+    """Write `count` drawn photos and their annotations below `root`, an empty folder laid out as the Stanford Dogs.
 
-
-def draw_toys(root: Path, count: int, seed: int = 0) -> None:
-    """Write `count` (1 or more) drawn photos with annotation below root, laid out like the Stanford Dogs.
-
-    Photo k depends on k and the seed (0 or more) alone, so a larger count adds to a smaller one; files that
-    exist are left as they are. All processor cores work.
+    Photo k depends on k and the seed (0 or more) alone, so a larger count begins with the photos of a smaller one.
     """
-    for number, breed in enumerate(BREEDS, 1):
-        for kind in ("Images", "Annotation"):
-            (root / kind / f"n{number:08d}-{breed.name}").mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(write_photo, root, seed), range(count), chunksize=16))
+    progress = Progress()
+    for index in range(count):
+        photo, breed, boxes = draw_photo(seed, index)
+        wnid = f"n{BREEDS.index(breed) + 1:08d}"
+        image, annotation = (root / kind / f"{wnid}-{breed.name}" for kind in ("Images", "Annotation"))
+        image.mkdir(parents=True, exist_ok=True)
+        annotation.mkdir(parents=True, exist_ok=True)
+        photo.save(image / f"{wnid}_{index}.jpg", quality=90)
+        text = f"<annotation>\n<size><width>{photo.width}</width><height>{photo.height}</height></size>\n"
+        for x0, y0, x1, y1 in boxes:
+            text += (f"<object><name>{breed.name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+                     f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>\n")
+        (annotation / f"{wnid}_{index}").write_text(f"{text}</annotation>\n", encoding="utf-8")
+        progress(f"{index + 1:,} of {count:,} photos drawn", last=index + 1 == count)

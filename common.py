@@ -1,0 +1,231 @@
+"""What every script needs: errors, options, progress, safe files, processes.  Nothing about GANs is in here."""
+
+import argparse
+import errno
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+# Errors and options -------------------------------------------------------------------------------------------
+
+
+class UserError(Exception):
+    """Something that the user can mend.  `run` prints its one line and exits with status 2."""
+
+
+def run(main):
+    """Run a script's main(): one line and status 2 for a user's mistake or a full disk, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal can't show
+    try:
+        main()
+        if dist.is_initialized():
+            dist.barrier()  # none leaves while another still needs it
+            dist.destroy_process_group()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
+        message = " ".join(str(error).split())
+        if isinstance(error, torch.OutOfMemoryError):
+            message = f"out of memory: take a smaller --batch ({message})"
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"the disk is full; what was saved before is kept ({message})"
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Options with the script's docstring above them and each default behind; a mistake is one line."""
+
+    def __init__(self, description):
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+    def add_seed_and_device(self):
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="where all random numbers start")
+        self.add_argument("--device", type=device, default=best, help="cuda, cuda:1, mps or cpu")
+
+    def error(self, message):
+        raise UserError(f"{message} (--help tells more)")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action):  # no "(default: None)"
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
+
+def number(kind, low, high=math.inf):
+    """A type for an option: `kind` (int or float) from `low` to `high`, both included, always finite."""
+
+    def check(text):
+        value = kind(text)
+        if not low <= value <= high or value == math.inf:
+            wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    check.__name__ = kind.__name__  # argparse says "invalid int value"
+    return check
+
+
+def device(name):
+    """A type for an option: the name of a device that this machine has."""
+    try:
+        torch.empty(0, device=name)
+    except Exception:  # torch raises many kinds here
+        raise argparse.ArgumentTypeError(f"no device {name} here") from None
+    return name
+
+
+class Progress:
+    """A line about long work: rewritten in place on a terminal, printed every few seconds elsewhere."""
+
+    def __init__(self, every=10.0, file=None):
+        self.file, self.every, self.next = file or sys.stdout, every, 0.0
+
+    def __call__(self, text, last=False):
+        if self.file.isatty():
+            print(f"\r{text}\x1b[K", end="\n" if last else "", file=self.file, flush=True)
+        elif last or time.monotonic() >= self.next:
+            print(text, file=self.file, flush=True)
+            self.next = time.monotonic() + self.every
+
+
+# Files --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_write(path, sync=False):
+    """A hidden temporary path beside `path` to write to, renamed to `path` when the block ends well.
+
+    Whoever looks sees the old file or the whole new one.  `sync`: survives a power cut, too.
+    """
+    temporary = Path(path).with_name(f".{Path(path).name}.part")
+    if not temporary.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {temporary.parent}")
+    try:
+        yield temporary
+        if sync:
+            with open(temporary, "r+b") as file:  # Windows refuses to sync what is open for reading only
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, value):
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def save_checkpoint(path, content):
+    """torch.save to a whole new file.  Raises UserError if it can't be written; the one before is then kept."""
+    with atomic_write(path, sync=True) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
+
+
+def load_checkpoint(path):
+    """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True) | {}  # a TypeError if it isn't a dictionary
+    except Exception as error:  # a broken file makes torch raise nearly anything
+        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
+
+
+@contextmanager
+def lock(folder):
+    """Inside the block no other process that asks gets in.  Raises UserError if one is inside."""
+    if fcntl is None:
+        yield
+        return
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is at work there") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+@contextmanager
+def stop_signal():
+    """Gives a list that Ctrl-C or SIGTERM fills, so that a loop can end where nothing is lost.  Twice: at once."""
+    caught = []
+
+    def note(signum, _):
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(signum)
+        os.write(2, b"\nsaving and stopping; once more: stop at once\n")  # print() may be at work already
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield caught
+        return
+    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+# Processes ----------------------------------------------------------------------------------------------------
+
+
+def init_processes(device):
+    """Join the other processes if torchrun started this one -> this one's device: cuda becomes cuda:1, ...
+
+    Only rank 0 goes on writing to stdout.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return device
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    elif device != "cpu":
+        raise UserError(f"--device {device}: torchrun takes cuda, a GPU for each process, or cpu")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    if dist.get_rank() > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    return device
+
+
+def rank():
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size():
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shard(x, dim=0):
+    """This rank's part of a tensor that all ranks hold."""
+    return x.chunk(world_size(), dim)[rank()]
+
+
+def any_rank(flag):
+    """Whether the flag is true in any process; all of them ask together."""
+    votes = torch.tensor(int(flag))
+    if dist.is_initialized():
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+    return bool(votes)

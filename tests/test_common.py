@@ -1,0 +1,247 @@
+"""What every script rests on: options, one line for a mistake, files that are whole, locks and signals."""
+
+import argparse
+import errno
+import fcntl
+import io
+import os
+import signal
+import sys
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import pytest
+import torch
+
+import common
+from common import (
+    Parser,
+    UserError,
+    atomic_write,
+    load_checkpoint,
+    lock,
+    number,
+    run,
+    save_checkpoint,
+    stop_signal,
+    write_json,
+)
+
+SIGNALS = signal.SIGINT, signal.SIGTERM
+
+
+def fail(error):
+    raise error
+
+
+@pytest.fixture
+def as_script(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/some/where/dogs.py"])
+
+
+# Errors and options -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("no\nsuch thing"),
+        FileNotFoundError(errno.ENOENT, "No such file", "a\nb.png"),
+        torch.OutOfMemoryError("tried to\nallocate"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_scripts_name_and_status_2(error, as_script, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(lambda: fail(error))
+    told = capsys.readouterr()
+    assert (exit.value.code, told.out) == (2, "")
+    assert told.err.startswith("dogs.py: ") and told.err.count("\n") == 1
+
+
+def test_what_runs_out_is_named(as_script, capsys):
+    for error, word in (OSError(errno.ENOSPC, "No space"), "disk"), (torch.OutOfMemoryError(), "--batch"):
+        with pytest.raises(SystemExit):
+            run(lambda error=error: fail(error))
+        assert word in capsys.readouterr().err
+
+
+def test_ctrl_c_is_silent_with_status_130_and_a_bug_keeps_its_traceback(as_script, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(lambda: fail(KeyboardInterrupt()))
+    assert (exit.value.code, capsys.readouterr().err) == (130, "")
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: fail(ZeroDivisionError()))
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(as_script, monkeypatch):
+    name, streams = os.fsdecode(b"h\xc3\xbcndchen-\xff"), [io.BytesIO(), io.BytesIO()]
+    for stream, at in zip(streams, ("stdout", "stderr"), strict=True):
+        monkeypatch.setattr(sys, at, io.TextIOWrapper(stream, encoding="ascii"))
+
+    def main():
+        print(name)
+        raise UserError(name)
+
+    with pytest.raises(SystemExit):
+        run(main)
+    sys.stdout.flush(), sys.stderr.flush()
+    assert all(b"ndchen-\\udcff" in stream.getvalue() for stream in streams)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "good", "bad"),
+    [
+        (int, 1, float("inf"), ["1", "99"], ["0", "-3"]),
+        (float, 0, 1, ["0", "0.5", "1"], ["1.01", "-0.1", "nan"]),
+        (float, 0, float("inf"), ["0", "1e9"], ["inf", "nan", "-1"]),
+    ],
+)
+def test_numbers_lie_in_their_range_and_are_finite(kind, low, high, good, bad):
+    check = number(kind, low, high)
+    assert [check(text) for text in good] == [kind(text) for text in good]
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match=text):
+            check(text)
+
+
+@pytest.mark.parametrize("bad", [["--steps=x"], ["--steps=0"], ["--st=3"], ["--nonsense"], ["--device=cuda:99"]])
+def test_a_bad_option_is_a_users_mistake(bad):
+    parser = Parser("Dogs.")
+    parser.add_argument("--steps", type=number(int, 1))
+    parser.add_seed_and_device()
+    with pytest.raises(UserError, match=bad[0].partition("=")[0]):
+        parser.parse_args(bad)
+
+
+def test_help_tells_each_default_even_0_and_keeps_the_lines_of_the_docstring():
+    parser = Parser("Dogs.\n\n    python dogs.py      many of them")
+    parser.add_argument("--zero", default=0, help="starts at nothing")
+    parser.add_argument("--flag", action="store_true", help="is off")
+    parser.add_argument("--none", help="is not given")
+    text = parser.format_help()
+    assert "starts at nothing (default: 0)" in text and "python dogs.py      many" in text
+    assert "(default: False)" not in text and "(default: None)" not in text
+
+
+# Files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_fails_half_written_leaves_the_old_file(error, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(error), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.name.startswith(".")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"no folder {tmp_path / 'none'}"):
+        write_json(tmp_path / "none/file", {})
+
+
+def test_only_what_is_open_for_writing_is_synced(tmp_path, monkeypatch):
+    """As on Windows, where the rest is an error."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
+    save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    assert synced and os.O_RDONLY not in synced
+
+
+class RunsCode:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    torch.save({"step": 1, "config": RunsCode(tmp_path / "touched")}, tmp_path / "bad.pt")
+    with pytest.raises(UserError, match=r"bad\.pt: can't be read"):
+        load_checkpoint(tmp_path / "bad.pt")
+    assert not (tmp_path / "touched").exists()
+    torch.load(tmp_path / "bad.pt", weights_only=False)  # it would have been, so the file is a real trap
+    assert (tmp_path / "touched").exists()
+
+
+def test_a_checkpoint_that_is_cut_short_or_none_is_refused_by_name(tmp_path):
+    sound, path = {"weights": torch.arange(1000.0), "step": 3}, tmp_path / "some.pt"
+    save_checkpoint(path, sound)
+    content = path.read_bytes()
+    cut = [content[: len(content) * tenths // 10] for tenths in range(10)]
+    for bad in (None, b"nonsense", *cut):
+        path.unlink() if bad is None else path.write_bytes(bad)
+        with pytest.raises(UserError, match=r"some\.pt: can't be read"):
+            load_checkpoint(path)
+    for other in ([1], torch.ones(2)):
+        torch.save(other, path)
+        with pytest.raises(UserError, match=r"some\.pt: can't be read"):
+            load_checkpoint(path)
+
+
+def test_no_flipped_bit_in_a_checkpoint_goes_unnoticed(tmp_path):
+    sound, path = {"weights": torch.arange(1000.0), "step": 3}, tmp_path / "some.pt"
+    save_checkpoint(path, sound)
+    content, refused = path.read_bytes(), 0
+    for at in range(0, len(content), 61):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        try:
+            found = load_checkpoint(path)
+        except UserError:
+            refused += 1
+        else:  # it was in what fills the space between the parts
+            torch.testing.assert_close(found, sound, rtol=0, atol=0)
+    assert refused > 50
+
+
+# Locks and signals --------------------------------------------------------------------------------------------
+
+
+def test_a_lock_lets_one_in_at_a_time(tmp_path):
+    with lock(tmp_path), pytest.raises(UserError, match=str(tmp_path)), lock(tmp_path):
+        pass
+    with lock(tmp_path):
+        pass
+
+
+def test_where_nothing_can_be_locked_the_work_is_done_without(tmp_path, monkeypatch):
+    entered = []
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", lambda *_: fail(OSError(errno.ENOLCK, "No locks")))  # some network file systems
+        with lock(tmp_path):
+            entered.append("network")
+    monkeypatch.setattr(common, "fcntl", None)  # Windows
+    with lock(tmp_path):
+        entered.append("windows")
+    assert entered == ["network", "windows"]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_the_first_signal_is_noted_and_the_second_stops_at_once(signum):
+    before = [signal.getsignal(name) for name in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), stop_signal() as stop:
+        assert not stop
+        signal.raise_signal(signum)
+        assert stop
+        signal.raise_signal(signum)
+    assert [signal.getsignal(name) for name in SIGNALS] == before
+
+
+def test_signals_are_left_alone_in_a_thread():
+    def work():
+        with stop_signal() as stop:
+            return list(stop)
+
+    with ThreadPool(1) as pool:
+        assert pool.apply(work) == []

@@ -38,7 +38,8 @@ MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # secti
 R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, does the same (Karras et al. 2020)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
-FREE = {"resume", "out", "data", "device", "steps", "minutes", "log_every", "sample_every", "fid_every", "real_stats"}
+FREE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
+FREE |= {"log_every", "sample_every", "fid_every"}
 
 
 # The losses (section 2.1) -------------------------------------------------------------------------------------
@@ -194,6 +195,7 @@ def read_config(folder):
     """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["options"] | {}  # a TypeError if it is no table
         return {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: no run to read there ({error})") from None
@@ -206,13 +208,10 @@ class RunFolder:
         """`parts`: {name: module or optimiser} that a checkpoint holds."""
         self.path, self.config, self.parts, self.log_bytes = path, config, parts, 0
 
-    def load(self, device):
-        """Put the checkpoint into the parts -> its step and sums of figures; 0 and zeros if there is none yet.
-
-        Raises UserError if it isn't this run's.
-        """
+    def load(self):
+        """Put the checkpoint into the parts -> its step, or 0 if there is none.  Raises UserError if it isn't ours."""
         if not (self.path / "checkpoint.pt").exists():
-            return 0, torch.zeros(5, device=device)
+            return 0
         checkpoint = common.load_checkpoint(self.path / "checkpoint.pt")
         try:
             for name, part in self.parts.items():
@@ -220,7 +219,7 @@ class RunFolder:
             self.log_bytes = checkpoint["log_bytes"]
             if (self.path / "log.csv").stat().st_size < self.log_bytes:
                 raise ValueError("log.csv has lost rows that it had then")
-            return checkpoint["step"], checkpoint["sums"].to(device)
+            return checkpoint["step"]
         except Exception as error:  # torch raises many kinds here
             raise UserError(f"{self.path / 'checkpoint.pt'} doesn't fit this run ({error})") from None
 
@@ -238,12 +237,12 @@ class RunFolder:
         with open(self.path / "log.csv", "a", encoding="utf-8", newline="") as log:
             log.write(",".join(map(str, row)) + "\n")
 
-    def save(self, step, sums):
+    def save(self, step):
         with open(self.path / "log.csv", "ab") as log:
             os.fsync(log.fileno())
             log_bytes = log.tell()
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"step": step, "sums": sums.cpu(), "log_bytes": log_bytes, "config": self.config}
+        state |= {"step": step, "log_bytes": log_bytes, "config": self.config}
         common.save_checkpoint(self.path / "checkpoint.pt", state)
 
     def write_samples(self, generator_ema, z, step):
@@ -296,6 +295,8 @@ def train(options):
     """Train as the options of parse_options() say, from the run's checkpoint if there is one -> the run folder."""
     photos = load_folder(options.data)  # (N, 3, S, S), uint8; all of them: 20,580 at 64x64 are 253 MB
     out, count, size = options.out, len(photos), photos.shape[-1]
+    if photos.shape[2:] != (size, size):
+        raise UserError(f"--data {options.data}: the pictures are not square; python data.py --pictures makes them so")
     options.attn_at = options.attn_at or [size // 2]
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     config = {"options": config, "size": size, "photos": count}
@@ -318,42 +319,44 @@ def train(options):
 
     out.mkdir(parents=True, exist_ok=True)
     with common.lock(out) if rank() == 0 else nullcontext(), common.stop_signal() as stop:
-        step, sums = folder.load(device)
+        step, sums = folder.load(), torch.zeros(5, device=device)
         first_step, last_save = step, begin
         if rank() == 0:
             folder.open()
         while True:
-            # Maintenance comes before the step, and saving comes first in it: a run killed anywhere repeats it.
-            if step and (step % options.log_every == 0 or step == options.steps):
+            # Maintenance comes before the step and ends by saving, so that no half of it is ever resumed.
+            last = step >= options.steps
+            fid_due = is_due(step, options.fid_every)
+            samples_due = last or step in MILESTONES or is_due(step, options.sample_every)
+            if step > first_step and (samples_due or fid_due or is_due(step, options.log_every)):
                 if dist.is_initialized():
                     dist.all_reduce(sums)
                 check_finite(step, sums, networks[:2], out)
                 now = time.monotonic()
-                done = common.any_rank(bool(stop) or step >= options.steps or now - begin > minutes * 60)
-                fid_due = is_due(step, options.fid_every)
-                samples_due = done or step in MILESTONES or is_due(step, options.sample_every)
-                if rank() == 0 and (samples_due or fid_due or now - last_save > 60):
-                    folder.save(step, sums)
-                    last_save = now
+                if common.any_rank(bool(stop) or now - begin > minutes * 60):
+                    last = samples_due = True
                 if samples_due or fid_due:
                     update_bn(z_fixed.split(64), generator_ema)
                 distance = f"{measure_fid(generator_ema):.4f}" if fid_due else ""
                 if rank() == 0:
                     figures = [f"{mean:.5f}" for mean in (sums[:4] / sums[4]).tolist()]
-                    speed = 0 if step == first_step else (step - first_step) / (now - begin)  # steps/s
-                    rate = f"{speed * options.batch:.1f}" if speed else ""
+                    speed = (step - first_step) / (now - begin)  # steps/s
+                    rate = f"{speed * options.batch:.1f}"
                     folder.write_row([step, *figures, gammas(generator), gammas(discriminator), rate, distance])
                     if samples_due:
                         folder.write_samples(generator_ema, z_fixed[:64], step)
-                    left = datetime.timedelta(seconds=round((options.steps - step) / speed)) if speed else "?"
+                    left = datetime.timedelta(seconds=round((options.steps - step) / speed))
                     progress(
                         f"step {step:,} of {options.steps:,}  d_loss {figures[0]}  g_loss {figures[1]}  "
-                        f"{f'FID {distance}  ' if distance else ''}{rate or '?'} images/s  {left} left",
-                        last=done or fid_due,
+                        f"{f'FID {distance}  ' if distance else ''}{rate} images/s  {left} left",
+                        last=last or fid_due,
                     )
-                if done:
-                    break
+                    if samples_due or fid_due or now - last_save > 60:
+                        folder.save(step)
+                        last_save = now
                 sums = torch.zeros_like(sums)
+            if last:
+                break
 
             draws = draw_step(options.seed, step, options.batch, count, Z_DIM)
             z_d, z_g, index, mirror = (to_device(common.shard(x), device) for x in draws)

@@ -190,21 +190,6 @@ def test_a_checkpoint_that_is_cut_short_or_none_is_refused_by_name(tmp_path):
             load_checkpoint(path)
 
 
-def test_no_flipped_bit_in_a_checkpoint_goes_unnoticed(tmp_path):
-    sound, path = {"weights": torch.arange(1000.0), "step": 3}, tmp_path / "some.pt"
-    save_checkpoint(path, sound)
-    content, refused = path.read_bytes(), 0
-    for at in range(0, len(content), 61):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        try:
-            found = load_checkpoint(path)
-        except UserError:
-            refused += 1
-        else:  # it was in what fills the space between the parts
-            torch.testing.assert_close(found, sound, rtol=0, atol=0)
-    assert refused > 50
-
-
 # Locks and signals --------------------------------------------------------------------------------------------
 
 

@@ -331,10 +331,9 @@ def test_a_run_that_is_killed_anywhere_and_resumed_is_the_one_that_never_was(
     assert_same(out, ten_steps)
 
 
-@pytest.mark.parametrize("steps", [3, 6])  # between two rows, and at one
-def test_a_run_goes_on_after_its_last_step(steps, begin, ten_steps, tmp_path):
-    out = resume(begin(tmp_path / "run", f"--steps={steps}"), "--steps=10")
-    assert_same(out, ten_steps, more=[f"samples/{steps:06d}.png", f"snapshots/{steps:06d}.pt"])
+def test_a_run_goes_on_after_its_last_step(begin, ten_steps, tmp_path):
+    out = resume(begin(tmp_path / "run", "--steps=6"), "--steps=10")
+    assert_same(out, ten_steps, more=["samples/000006.png", "snapshots/000006.pt"])
 
 
 def test_a_run_that_has_done_its_steps_does_no_more(begin, tmp_path):

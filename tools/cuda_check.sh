@@ -1,0 +1,307 @@
+#!/usr/bin/env bash
+# All that was never run on a GPU, in one command of less than ten minutes:
+#
+#     bash tools/cuda_check.sh                       from a fresh clone; sets up .venv
+#     PYTHON=python3 bash tools/cuda_check.sh        with an environment that you have
+#     DEVICE=cpu bash tools/cuda_check.sh            the same at tiny sizes, to try this script
+#     TESTS="" bash tools/cuda_check.sh              without the test suite, which takes most of the time
+#
+# It ends with a summary to paste; please do. Nothing is downloaded but packages. Exit status 1 if anything failed.
+set -uo pipefail
+[ -z "${PYTHON:-}" ] || PYTHON=$("$PYTHON" -c "import sys; print(sys.executable)") || exit  # its full path
+cd "$(dirname "$0")/.." || exit
+ROOT=$PWD
+DEVICE=${DEVICE:-cuda}
+if [ -z "${PYTHON:-}" ]; then
+    make --quiet .venv/ready || exit
+    PYTHON=$ROOT/.venv/bin/python
+fi
+OUT=$(mktemp -d)
+SUMMARY=$OUT/summary.txt
+FAILED=0
+export DEVICE PYTHONPATH=$ROOT:$ROOT/tests
+if [ "$DEVICE" = cpu ]; then
+    TESTS=${TESTS-tests/test_attention.py} TOYS=40 STEPS=6 SIZE="--width 8 --batch 8" PRECISION=bf16
+else
+    TESTS=${TESTS-tests} TOYS=512 STEPS=200 SIZE="--width 64 --batch 64" PRECISION=bf16
+fi
+SIZE="$SIZE --device $DEVICE --log-every 2"
+
+say() { echo "$*" | tee -a "$SUMMARY"; }
+
+# check NAME SECONDS COMMAND...: run it; the lines that begin with "= " go to the summary.
+check() {
+    local name=$1 limit=$2 log=$OUT/$1.log begin=$SECONDS status
+    shift 2
+    timeout -k 10 "$limit" "$@" >"$log" 2>&1
+    status=$?
+    if [ $status = 0 ]; then
+        say "ok      $name ($((SECONDS - begin)) s)"
+    else
+        FAILED=1
+        say "FAILED  $name (status $status): $(grep -v '^= ' "$log" | tail -n 1 | cut -c 1-300)"
+    fi
+    sed -n 's/^= /          /p' "$log" | tee -a "$SUMMARY"
+}
+
+cat >"$OUT/check.py" <<'PYTHON'
+"""Parts of tools/cuda_check.sh: python check.py PART ..."""
+
+import csv
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import train
+from attention import SelfAttention, attend, attend_fast
+from model import Z_DIM, Discriminator, build, to_float
+
+DEVICE = os.environ["DEVICE"]
+CUDA = DEVICE.startswith("cuda")
+GOLDEN = Path(train.__file__).parent / "tests/golden"
+
+
+def say(text):
+    print(f"= {text}", flush=True)
+
+
+def relative(found, wanted):
+    found, wanted = found.detach().cpu().double(), wanted.detach().cpu().double()
+    return ((found - wanted).norm() / wanted.norm()).item()
+
+
+def exact_float32():
+    """Training may use TF32 in convolutions; to be compared with a CPU it must not."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def attention():
+    """The layer on the device against the formula in float64 on the CPU; and which kernels take its tensors."""
+    exact_float32()
+    torch.manual_seed(0)
+    inputs = [torch.randn(4, 1024, width).requires_grad_() for width in (8, 8, 64)]
+    wanted = attend(*(x.double() for x in inputs))
+    wanted_grads = torch.autograd.grad(wanted.square().sum(), inputs)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+        on_device = [x.detach().to(DEVICE, dtype).requires_grad_() for x in inputs]
+        found = attend_fast(*on_device)
+        grads = torch.autograd.grad(found.float().square().sum(), on_device)
+        errors = [relative(*pair) for pair in zip((found, *grads), (wanted, *wanted_grads), strict=True)]
+        kernels = []
+        for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION):
+            try:
+                with sdpa_kernel(kernel):
+                    torch.nn.functional.scaled_dot_product_attention(*(x[:, None] for x in on_device), scale=1.0)
+                kernels.append(kernel.name)
+            except RuntimeError:
+                pass
+        say(f"attention in {str(dtype)[6:]}: off by {max(errors):.1e}; fused kernels: {', '.join(kernels) or 'none'}")
+        assert max(errors) < tolerance, f"attention in {dtype} is off: {errors}"
+
+
+def penalty():
+    """R1 has second derivatives of the attention: the same on the device as on the CPU, and not without MATH."""
+    exact_float32()
+    options = {"no_disc_attn": False, "width": 32, "attn_at": [32], "spectral_norm": False}
+    real = to_float(torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+
+    def gradients(device, dtype=torch.float32):
+        torch.manual_seed(0)
+        discriminator = build(Discriminator, 64, options).to(device)
+        torch.nn.init.constant_(discriminator.attention["32"].gamma, 0.5)
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
+            value = train.r1_penalty(discriminator, real.to(device))
+        value.backward()
+        grads = {name: p.grad for name, p in discriminator.named_parameters() if p.grad is not None}
+        assert {f"attention.32.{name}" for name in ("query.weight", "key.weight", "gamma")} <= grads.keys()
+        return value, torch.cat([grad.flatten() for grad in grads.values()])
+
+    wanted, wanted_grads = gradients("cpu")
+    for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
+        value, grads = gradients(DEVICE, dtype)
+        errors = relative(value, wanted), relative(grads, wanted_grads)
+        say(f"R1 in {str(dtype)[6:]}: off by {errors[0]:.1e}, its gradient by {errors[1]:.1e}")
+        assert max(errors) < tolerance, f"R1 in {dtype} is off: {errors}"
+    layer, x = SelfAttention(64).to(DEVICE), torch.randn(1, 64, 32, 32, device=DEVICE, requires_grad=True)
+    torch.nn.init.constant_(layer.gamma, 0.5)
+    try:
+        torch.autograd.grad(layer(x).sum(), x, create_graph=True)[0].square().sum().backward()
+        say("second derivatives work without SDPBackend.MATH, too")
+    except RuntimeError as error:
+        say(f"without SDPBackend.MATH, as expected: {str(error)[:80]}")
+
+
+def first_steps(device, precision, *arguments):
+    """Ten steps of a small training -> their figures (10, 4), and the gradients of the first."""
+    arguments = ["--data=.", "--out=none", f"--device={device}", f"--precision={precision}", *arguments]
+    options = train.parse_options([*arguments, "--width=16", "--batch=16", "--attn-at=32"])
+    networks = train.make_networks(64, options, device)
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+    for network in networks[:2]:
+        for layer in network.attention.values():
+            torch.nn.init.constant_(layer.gamma, 0.5)
+    draw, figures, gradients = torch.Generator().manual_seed(0), [], None
+    pictures = torch.rand(16, 3, 8, 8, generator=draw)
+    pictures = torch.nn.functional.interpolate(pictures, 64).to(device, memory_format=torch.channels_last) * 2 - 1
+    for step in range(10):
+        z_d, z_g = (z.to(device) for z in torch.randn(2, 16, Z_DIM, generator=draw))
+        r1 = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
+        figures.append(train.train_step(*networks, pictures, z_d, z_g, r1, autocast)[:4].cpu())
+        if not step:
+            gradients = torch.cat([p.grad.cpu().flatten() for network in networks[:2] for p in network.parameters()])
+    return torch.stack(figures), gradients
+
+
+def losses():
+    """The first losses and gradients on the device against those of the CPU in float32."""
+    exact_float32()
+    none = ("--no-gen-attn", "--no-disc-attn")
+    for name, arguments in (("full", ()), ("no attention", none), ("spectral norm", ("--spectral-norm",))):
+        wanted, wanted_gradients = first_steps("cpu", "fp32", *arguments)
+        for precision, step, later, gradient in (("fp32", 1e-4, 0.02, 1e-3), ("bf16", 0.01, 0.1, 0.1)):
+            found, gradients = first_steps(DEVICE, precision, *arguments)
+            off = (found - wanted).abs()
+            errors = off[0].max().item(), off.max().item(), relative(gradients, wanted_gradients)
+            say("{}, {}: first losses off by {:.1e}, of ten steps by {:.1e}, gradients by {:.1e}".format(
+                name, precision, *errors))
+            assert errors[0] < step and errors[1] < later and errors[2] < gradient, f"{name}, {precision}: {errors}"
+
+
+def speed():
+    """Images/s and memory of a training step at the full size."""
+    width, batch, steps = (64, 64, 40) if CUDA else (8, 8, 2)
+    for name, more in (("full", ()), ("no attention", ("--no-gen-attn", "--no-disc-attn"))):
+        for precision in ("fp32", "bf16"):
+            arguments = ["--data=.", "--out=none", f"--device={DEVICE}", f"--precision={precision}", *more]
+            options = train.parse_options([*arguments, f"--width={width}", f"--batch={batch}", "--attn-at=32"])
+            networks = train.make_networks(64, options, DEVICE)
+            autocast = torch.autocast(torch.device(DEVICE).type, torch.bfloat16, enabled=precision == "bf16")
+            real, z = torch.rand(batch, 3, 64, 64), torch.randn(batch, Z_DIM, device=DEVICE)
+            real = real.to(DEVICE, memory_format=torch.channels_last)
+            for step in range(-16 if CUDA else 0, steps):
+                if step == 0:
+                    if CUDA:
+                        torch.cuda.synchronize()
+                        torch.cuda.reset_peak_memory_stats()
+                    begin = time.perf_counter()
+                train.train_step(*networks, real, z, z, 0.8 if step % train.R1_EVERY == 0 else 0, autocast)
+            if CUDA:
+                torch.cuda.synchronize()
+            rate = steps * batch / (time.perf_counter() - begin)
+            memory = f", peak memory {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB" if CUDA else ""
+            say(f"step of {name}, width {width}, batch {batch}, {precision}: {rate:,.0f} images/s{memory}")
+
+
+def log(folder, last):
+    """A run's log: every row once, all of it finite; its speed."""
+    with open(f"{folder}/log.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in rows]
+    assert steps == list(range(2, int(last) + 1, 2)), steps
+    assert all(math.isfinite(float(row[name])) for row in rows for name in ("d_loss", "g_loss", "d_real", "d_fake"))
+    end = rows[-1]
+    say(f"{folder}, step {last}: d_loss {end['d_loss']}, g_loss {end['g_loss']}, gamma {end['gamma_g'] or '-'} "
+        f"{end['gamma_d'] or '-'}, {end['images_per_s']} images/s")
+
+
+def resumed(*folders):
+    """Runs a, b of one go and c of two: c differs from a no more than b does."""
+    a, b, c = (torch.load(f"{folder}/checkpoint.pt", weights_only=True)["generator"] for folder in folders)
+    again, halves = (max((x[k].float() - a[k].float()).abs().max().item() for k in a) for x in (b, c))
+    say(f"weights of a second run differ by {again:.1e}, of a resumed one by {halves:.1e} (0: to the bit the same)")
+    assert halves <= max(10 * again, 0), "a resumed run goes on in another way"
+
+
+def fid_inputs():
+    """Made-up weights and pictures whose FID pytorch-fid has computed."""
+    from golden import recipe
+
+    torch.save(recipe.synthetic_state_dict(0, recipe.read_names(GOLDEN / "inception_names.txt")), "weights.pth")
+    golden = json.loads((GOLDEN / "golden_end_to_end.json").read_text(encoding="utf-8"))
+    for name in "bc":
+        Path(name).mkdir()
+        folder = golden["folders"][name]
+        count = folder["count"] if CUDA else 8
+        for index, pixels in enumerate(recipe.synthetic_images(folder["image_seed"], count, 64)):
+            Image.fromarray(pixels).save(f"{name}/{index:05d}.png")
+
+
+def fid_value(*logs):
+    """FID as fid.py printed it: the golden one on CUDA, where all pictures are taken; the same in every log."""
+    found = [float(Path(path).read_text(encoding="utf-8").split("FID: ")[1].split()[0]) for path in logs]
+    golden = json.loads((GOLDEN / "golden_end_to_end.json").read_text(encoding="utf-8"))["pairs"][1]["exact"]
+    wanted = golden if CUDA else found[0]
+    speeds = [line for line in Path(logs[0]).read_text(encoding="utf-8").splitlines() if "a second" in line]
+    say(f"FID {', '.join(map(str, found))}; {f'golden {golden:.4f}; ' if CUDA else ''}{speeds[-1]}")
+    assert all(abs(value / wanted - 1) < 1e-4 for value in found), f"{found} isn't {wanted}"
+
+
+globals()[sys.argv[1]](*sys.argv[2:])
+PYTHON
+
+py() { check "$1" "$2" "$PYTHON" "$OUT/check.py" "${@:3}"; }
+train() { check "$1" 180 "$PYTHON" "$ROOT/train.py" --data toys --precision $PRECISION $SIZE "${@:2}"; }
+
+say "sagan-dogs $(git rev-parse --short HEAD 2>/dev/null), $(date -u +%F), device $DEVICE"
+check versions 60 "$PYTHON" -c "
+import sys, torch
+gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+print(f'= Python {sys.version.split()[0]}, torch {torch.__version__}, CUDA {torch.version.cuda}, GPUs: {gpus}')
+torch.empty(1, device='$DEVICE')"
+GPUS=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")
+if [ $FAILED = 1 ]; then
+    say "no device $DEVICE: nothing to check"
+    exit 1
+fi
+
+cd "$OUT" || exit
+py attention 60 attention
+py penalty 60 penalty
+py losses 120 losses
+py speed 120 speed
+
+check toys 120 "$PYTHON" "$ROOT/data.py" --toy $TOYS --out toys
+train full --out full --steps $STEPS
+py full-log 30 log full $STEPS
+train no-attn --out no-attn --steps $STEPS --no-gen-attn --no-disc-attn
+py no-attn-log 30 log no-attn $STEPS
+train full-again --out again --steps $STEPS
+train half --out half --steps $((STEPS / 2))
+check resume 180 "$PYTHON" "$ROOT/train.py" --resume half --steps $STEPS
+py half-log 30 log half $STEPS
+py resumed 30 resumed full again half
+check sample 60 "$PYTHON" "$ROOT/sample.py" full --device "$DEVICE"
+check sample-attention 60 "$PYTHON" "$ROOT/sample.py" full --device "$DEVICE" --attention
+
+py fid-inputs 60 fid_inputs
+check fid 120 "$PYTHON" "$ROOT/fid.py" c b --weights weights.pth --device "$DEVICE"
+py fid-value 30 fid_value fid.log
+if [ "$GPUS" -ge 2 ] || [ "$DEVICE" = cpu ]; then
+    TWO=(-m torch.distributed.run --standalone --nproc-per-node 2)
+    check two-train 180 "$PYTHON" "${TWO[@]}" "$ROOT/train.py" --data toys $SIZE --out two --steps $STEPS
+    py two-log 30 log two $STEPS
+    check two-fid 120 "$PYTHON" "${TWO[@]}" "$ROOT/fid.py" c b --weights weights.pth --device "$DEVICE"
+    py two-fid-value 30 fid_value fid.log two-fid.log
+else
+    say "left out: two processes, as there is one GPU"
+fi
+
+cd "$ROOT" || exit
+if [ -n "$TESTS" ]; then
+    check tests 400 "$PYTHON" -m pytest -p no:cacheprovider $TESTS
+    say "          $(tail -n 1 "$OUT/tests.log")"
+fi
+
+say "$((SECONDS)) s in all, $([ $FAILED = 0 ] && echo "nothing failed" || echo "something FAILED: logs in $OUT")"
+echo
+echo "---- please paste this ----"
+cat "$SUMMARY"
+[ $FAILED = 1 ] || rm -r "$OUT"
+exit $FAILED

@@ -5,25 +5,26 @@ PY := .venv/bin/python
 .PHONY: demo dogs ablation test lint bench torture
 .DELETE_ON_ERROR:
 
-.venv/ready: requirements.txt requirements-dev.txt
+.venv/ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --requirement requirements-dev.txt
+	$(PY) -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 
 # From nothing to pictures: the dogs of pretrained.pt first, then a short training on drawn dogs.
-# Again from the start: rm -r runs/demo
+# Stopped, it goes on when run again; from the start: rm -r runs/demo
+TOYS ?= 2048
 STEPS ?= 2500
+DEMO ?= runs/demo
 demo: .venv/ready
 	mkdir -p runs
 	$(PY) sample.py --out runs/dogs-grid.png
 	$(PY) sample.py --attention --out runs/dogs-attention.png
 	$(PY) sample.py --interpolate --out runs/dogs-interpolation.png
-	test -d datasets/toy32 || $(PY) data.py --toy 2048 --size 32
-	if test -f runs/demo/config.json; then $(PY) train.py --resume runs/demo --steps $(STEPS); \
-	else $(PY) train.py --data datasets/toy32 --out runs/demo --steps $(STEPS) --width 32 --batch 16; fi
-	$(PY) sample.py runs/demo
-	@echo "Look at runs/dogs-grid.png, runs/dogs-attention.png, runs/dogs-interpolation.png (real dogs, trained before)"
-	@echo "and at runs/demo/samples/ (drawn dogs, trained just now)."
+	test -d datasets/toy32 || $(PY) data.py --toy $(TOYS) --size 32
+	if test -f $(DEMO)/config.json; then $(PY) train.py --resume $(DEMO) --steps $(STEPS); \
+	else $(PY) train.py --data datasets/toy32 --out $(DEMO) --steps $(STEPS) --width 32 --batch 16 --attn-at 8; fi
+	@echo "Trained before, on real dogs: runs/dogs-grid.png, runs/dogs-attention.png, runs/dogs-interpolation.png."
+	@echo "Trained just now, on drawn dogs: the newest picture in $(DEMO)/samples/."
 
 # The same recipe at a laptop's size.  datasets/dogs64 comes from `python data.py`; drawn dogs if it isn't there.
 LAPTOP := --width 32 --batch 16 --attn-at 16

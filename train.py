@@ -181,7 +181,7 @@ def has_bfloat16(device):
     """Whether the device computes in bfloat16 faster than in float32."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device)[0] >= 8
-    features = torch.cpu.get_capabilities()
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.7 and older can't tell
     return device == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 

@@ -402,6 +402,7 @@ def mistakes(tmp_path, monkeypatch):
     Path("empty").mkdir()
     Path("bad/broken.png").write_bytes(Path("bad/00000.png").read_bytes()[:100])
     np.savez("dims64.npz", mu=np.zeros(64), sigma=np.eye(64))
+    np.savez("sound.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     np.savez("nan.npz", mu=np.zeros(2048), sigma=np.eye(2048) * np.nan)
     np.savez("lame.npz", mu=np.zeros(2048), sigma=np.triu(np.ones((2048, 2048))))
     np.savez("other.npz", pictures=np.eye(3))
@@ -425,7 +426,7 @@ def mistakes(tmp_path, monkeypatch):
         ("good nix.npz", ["nix.npz"]),
         ("real.zip good", ["real.zip", ".zip", "folder", ".npz"]),
         ("good x.npy", ["x.npy", ".npy", "folder", ".npz"]),
-        ("good lame.npz --kid", ["lame.npz"]),
+        ("good sound.npz --kid", ["--kid", ".npz"]),
         ("--save-stats good x", ["--save-stats x", ".npz"]),
         ("--save-stats good nan.npz", ["--save-stats nan.npz"]),
         ("--save-stats good nix/real.npz", ["nix/real.npz"]),

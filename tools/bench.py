@@ -3,8 +3,7 @@
     python tools/bench.py
     python tools/bench.py --device cuda --rounds 20
 
-Ways of doing the same take turns in this process and the median of each counts: the ratios hold, the speeds are this
-machine's.
+Ways of doing the same take turns, and the median of each counts: ratios hold, speeds are this machine's.
 """
 
 import io

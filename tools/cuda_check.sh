@@ -21,7 +21,7 @@ SUMMARY=$OUT/summary.txt
 FAILED=0
 export DEVICE PYTHONPATH=$ROOT:$ROOT/tests
 if [ "$DEVICE" = cpu ]; then
-    TESTS=${TESTS-tests/test_attention.py} TOYS=40 STEPS=6 SIZE="--width 8 --batch 8" PRECISION=bf16
+    TESTS=${TESTS-tests/test_attention.py} TOYS=40 STEPS=8 SIZE="--width 8 --batch 8" PRECISION=bf16
 else
     TESTS=${TESTS-tests} TOYS=512 STEPS=200 SIZE="--width 64 --batch 64" PRECISION=bf16
 fi
@@ -39,6 +39,7 @@ check() {
         say "ok      $name ($((SECONDS - begin)) s)"
     else
         FAILED=1
+        [ $status != 124 ] || echo "not done after $limit s" >>"$log"
         say "FAILED  $name (status $status): $(grep -v '^= ' "$log" | tail -n 1 | cut -c 1-300)"
     fi
     sed -n 's/^= /          /p' "$log" | tee -a "$SUMMARY"
@@ -86,10 +87,10 @@ def attention():
     """The layer on the device against the formula in float64 on the CPU; and which kernels take its tensors."""
     exact_float32()
     torch.manual_seed(0)
-    inputs = [torch.randn(4, 1024, width).requires_grad_() for width in (8, 8, 64)]
+    inputs = [torch.randn(4, 1024, width).bfloat16().float().requires_grad_() for width in (8, 8, 64)]
     wanted = attend(*(x.double() for x in inputs))
     wanted_grads = torch.autograd.grad(wanted.square().sum(), inputs)
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 6e-2)):
         on_device = [x.detach().to(DEVICE, dtype).requires_grad_() for x in inputs]
         found = attend_fast(*on_device)
         grads = torch.autograd.grad(found.float().square().sum(), on_device)
@@ -124,7 +125,7 @@ def penalty():
         return value, torch.cat([grad.flatten() for grad in grads.values()])
 
     wanted, wanted_grads = gradients("cpu")
-    for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
+    for dtype, tolerance in ((torch.float32, 1e-2), (torch.bfloat16, 0.3)):
         value, grads = gradients(DEVICE, dtype)
         errors = relative(value, wanted), relative(grads, wanted_grads)
         say(f"R1 in {str(dtype)[6:]}: off by {errors[0]:.1e}, its gradient by {errors[1]:.1e}")
@@ -138,40 +139,44 @@ def penalty():
         say(f"without SDPBackend.MATH, as expected: {str(error)[:80]}")
 
 
-def first_steps(device, precision, *arguments):
-    """Ten steps of a small training -> their figures (10, 4), and the gradients of the first."""
+def first_steps(device, precision, *arguments, steps=2):
+    """A small training's first steps -> their figures (steps, 4), and the gradients of the last."""
     arguments = ["--data=.", "--out=none", f"--device={device}", f"--precision={precision}", *arguments]
-    options = train.parse_options([*arguments, "--width=16", "--batch=16", "--attn-at=32"])
+    options = train.parse_options([*arguments, "--width=16", "--batch=8", "--attn-at=16"])
     networks = train.make_networks(64, options, device)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
     for network in networks[:2]:
         for layer in network.attention.values():
             torch.nn.init.constant_(layer.gamma, 0.5)
-    draw, figures, gradients = torch.Generator().manual_seed(0), [], None
-    pictures = torch.rand(16, 3, 8, 8, generator=draw)
-    pictures = torch.nn.functional.interpolate(pictures, 64).to(device, memory_format=torch.channels_last) * 2 - 1
-    for step in range(10):
-        z_d, z_g = (z.to(device) for z in torch.randn(2, 16, Z_DIM, generator=draw))
+    draw, figures = torch.Generator().manual_seed(0), []
+    pictures = torch.nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=draw), 64) * 2 - 1
+    pictures = pictures.to(device, memory_format=torch.channels_last)
+    for step in range(steps):
+        z_d, z_g = (z.to(device) for z in torch.randn(2, 8, Z_DIM, generator=draw))
         r1 = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
         figures.append(train.train_step(*networks, pictures, z_d, z_g, r1, autocast)[:4].cpu())
-        if not step:
-            gradients = torch.cat([p.grad.cpu().flatten() for network in networks[:2] for p in network.parameters()])
-    return torch.stack(figures), gradients
+    return torch.stack(figures), torch.cat([p.grad.cpu().flatten() for n in networks[:2] for p in n.parameters()])
 
 
 def losses():
-    """The first losses and gradients on the device against those of the CPU in float32."""
+    """Losses and gradients of the first steps on the device against those of the CPU in float32.
+
+    Gradients without learning: Adam's first steps are nearly signs, which make much of a gradient's rounding.  And
+    the tolerances are wide: on a CPU, weights off by a millionth change gradients by 1e-3, as kinks of ReLU are passed.
+    """
     exact_float32()
-    none = ("--no-gen-attn", "--no-disc-attn")
+    none, still = ("--no-gen-attn", "--no-disc-attn"), ("--lr-g=0", "--lr-d=0")
     for name, arguments in (("full", ()), ("no attention", none), ("spectral norm", ("--spectral-norm",))):
-        wanted, wanted_gradients = first_steps("cpu", "fp32", *arguments)
-        for precision, step, later, gradient in (("fp32", 1e-4, 0.02, 1e-3), ("bf16", 0.01, 0.1, 0.1)):
-            found, gradients = first_steps(DEVICE, precision, *arguments)
-            off = (found - wanted).abs()
-            errors = off[0].max().item(), off.max().item(), relative(gradients, wanted_gradients)
-            say("{}, {}: first losses off by {:.1e}, of ten steps by {:.1e}, gradients by {:.1e}".format(
-                name, precision, *errors))
-            assert errors[0] < step and errors[1] < later and errors[2] < gradient, f"{name}, {precision}: {errors}"
+        wanted, _ = first_steps("cpu", "fp32", *arguments)
+        _, wanted_gradients = first_steps("cpu", "fp32", *arguments, *still, steps=1)
+        for precision, first, later, gradient in (("fp32", 1e-4, 0.01, 1e-2), ("bf16", 0.01, 0.1, 0.3)):
+            found, _ = first_steps(DEVICE, precision, *arguments)
+            _, gradients = first_steps(DEVICE, precision, *arguments, *still, steps=1)
+            off = (found - wanted).abs().amax(1).tolist()
+            error = relative(gradients, wanted_gradients)
+            losses = ", ".join(f"{value:.1e}" for value in off)
+            say(f"{name}, {precision}: losses of the first steps off by {losses}; gradients by {error:.1e}")
+            assert off[0] < first and max(off) < later and error < gradient, f"{name}, {precision}: {off}, {error}"
 
 
 def speed():
@@ -246,7 +251,7 @@ def fid_value(*logs):
 globals()[sys.argv[1]](*sys.argv[2:])
 PYTHON
 
-py() { check "$1" "$2" "$PYTHON" "$OUT/check.py" "${@:3}"; }
+py() { check "$1" "$2" "$PYTHON" -W ignore "$OUT/check.py" "${@:3}"; }
 train() { check "$1" 180 "$PYTHON" "$ROOT/train.py" --data toys --precision $PRECISION $SIZE "${@:2}"; }
 
 say "sagan-dogs $(git rev-parse --short HEAD 2>/dev/null), $(date -u +%F), device $DEVICE"

@@ -144,6 +144,7 @@ def start(arguments, rng, limit=60):
         finally:
             try:
                 sys.stdout.flush()
+                sys.stderr.flush()
             finally:
                 os._exit(status)
 
@@ -169,9 +170,9 @@ def wide_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def strange_checkpoint(path, rng):
+def strange_checkpoint(path, content, rng):
     """A well-formed .pt file with a part missing, of another type or shape, or not finite."""
-    content = torch.load(rng.choice(["run/checkpoint.pt", "run/snapshots/000002.pt"]), weights_only=True)
+    content = torch.load(io.BytesIO(content), weights_only=True)
     inner, key = content, rng.choice(list(content))
     while isinstance(inner[key], dict) and inner[key] and rng.random() < 0.6:
         inner = inner[key]
@@ -216,17 +217,14 @@ def spoil_file(arguments, used, rng):
         "another file": lambda: path.write_bytes(other),
         "a folder": path.mkdir,
         "code": lambda: torch.save(rng.choice([Malice(), {"generator_ema": Malice()}]), path),
-        "a strange checkpoint": lambda: strange_checkpoint(path, rng) if path.suffix == ".pt" else None,
         "wide": lambda: path.write_bytes(wide_png(1_000_000, 3)),
         "a decompression bomb": lambda: path.write_bytes(wide_png(30_000, 30_000)),
         "an XML bomb": lambda: path.write_text(BOMB, encoding=rng.choice(["utf-8", "utf-16"])),
         "an XML entity": lambda: path.write_text(EXTERNAL, encoding="utf-8"),
     }
     if path.suffix == ".pt" and rng.random() < 0.5:
-        path.write_bytes(content)  # strange_checkpoint reads it
-        way = "a strange checkpoint"
-    else:
-        way = rng.choice([name for name in ways if name != "a strange checkpoint"])
+        ways = {"a strange checkpoint": lambda: strange_checkpoint(path, content, rng)}
+    way = rng.choice(list(ways))
     ways[way]()
     return f"{path}: {way}, at byte {at}"
 

@@ -85,7 +85,7 @@ def command(monkeypatch, capsys):
 def script(folder, *arguments, start=()):
     line = [sys.executable, *start, fid.__file__, *map(str, arguments), "--device", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -132,7 +132,7 @@ def bench_start(rounds):
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("--rounds", type=number(int, 1), default=5, help="turns of each, after the first")
+    parser.add_argument("--rounds", type=number(int, 1), default=3, help="turns of each, after the first")
     parser.add_seed_and_device()
     options = parser.parse_args()
     torch.manual_seed(options.seed)

@@ -115,6 +115,8 @@ def atomic_write(path, sync=False):
 
     Whoever looks sees the old file or the whole new one.  `sync`: survives a power cut, too.
     """
+    if not Path(path).name:
+        raise UserError(f"{path}: a folder; name a file to write")
     temporary = Path(path).with_name(f".{Path(path).name}.part")
     if not temporary.parent.is_dir():
         raise UserError(f"{path}: there is no folder {temporary.parent}")

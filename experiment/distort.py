@@ -16,8 +16,8 @@ import numpy as np
 import scipy.ndimage
 from PIL import Image
 
-from common import Parser, Progress, UserError, atomic_write, number, run
-from data import list_images, read_image
+from common import Parser, Progress, UserError, number, run
+from data import list_images, new_folder, read_image
 
 # Each takes a picture (H, W, 3) of floats in [0, 1], its amount, and a numpy random generator.  The first five
 # spoil what is there; the last four keep every pixel and move it to another place.
@@ -125,22 +125,18 @@ def main():
     options = parser.parse_args()
     paths, progress = list_images(options.folder), Progress()
     chosen = np.linspace(0, len(paths) - 1, min(options.count or len(paths), len(paths))).astype(int)
-    folders = {}
-    for name, amount in options.distortions:
-        folder = options.out / (name if amount is None else f"{name}-{amount:g}")
-        folders[name, amount] = folder if len(options.distortions) > 1 else options.out
-    for folder in folders.values():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"{folder} isn't empty: choose another OUT, or old pictures would be among the new")
-    for done, path in enumerate((paths[i] for i in chosen), 1):
-        name, picture = path.relative_to(options.folder), read_image(path)
-        seed = [options.seed, zlib.crc32(os.fsencode(name))]  # a picture's noise doesn't depend on the others
-        for distortion, folder in folders.items():
-            out = folder / (name if name.suffix == ".png" else f"{name}.png")
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(out) as temporary:
-                Image.fromarray(distort(picture, *distortion, seed)).save(temporary, "PNG")
-        progress(f"{options.out}: {done:,} of {len(chosen):,} pictures", last=done == len(chosen))
+    with new_folder(options.out) as new:
+        folders = dict.fromkeys(options.distortions, new)
+        if len(folders) > 1:
+            folders = {(n, amount): new / (n if amount is None else f"{n}-{amount:g}") for n, amount in folders}
+        for done, path in enumerate((paths[i] for i in chosen), 1):
+            name, picture = path.relative_to(options.folder), read_image(path)
+            seed = [options.seed, zlib.crc32(os.fsencode(name))]  # a picture's noise doesn't depend on the others
+            for distortion, folder in folders.items():
+                out = folder / (name if name.suffix == ".png" else f"{name}.png")
+                out.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(distort(picture, *distortion, seed)).save(out, "PNG")
+            progress(f"{options.out}: {done:,} of {len(chosen):,} pictures", last=done == len(chosen))
 
 
 if __name__ == "__main__":

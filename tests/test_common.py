@@ -145,6 +145,12 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_a_folder_is_no_file_to_write(path):
+    with pytest.raises(UserError), atomic_write(Path(path)):
+        pass
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=f"no folder {tmp_path / 'none'}"):
         write_json(tmp_path / "none/file", {})

@@ -334,9 +334,17 @@ def test_all_writes_a_folder_for_each_strength_and_never_mixes_old_and_new(tmp_p
     command(distort, monkeypatch, "blur=0.5", folder, tmp_path / "one")
     assert (tmp_path / "one" / "001.png").read_bytes() == (out / "blur-0.5" / "001.png").read_bytes()
     (out / "blur-0.5" / "001.png").unlink()
-    with pytest.raises(UserError, match="isn't empty"):
+    with pytest.raises(UserError, match=str(out)):
         command(distort, monkeypatch, "all", folder, out)
     assert len(list(out.rglob("*.png"))) == 2 * 21 - 1
+
+
+def test_a_picture_that_cannot_be_read_leaves_no_copy_of_the_others(tmp_path, monkeypatch):
+    folder = write(tmp_path / "in", noise(0, 2))
+    (folder / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        command(distort, monkeypatch, "blur", folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 @pytest.mark.parametrize("text", ["fog", "blur=much", "rectangles=1.5", "swap=2", "shuffle=9", "blur=nan"])

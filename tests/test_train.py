@@ -277,6 +277,21 @@ def test_a_snapshot_makes_the_very_grid_of_its_step(ten_steps):
     assert np.array_equal(grid, np.asarray(Image.open(ten_steps / "samples/000008.png")))
 
 
+def test_batch_norms_statistics_in_a_snapshot_are_those_of_the_averaged_weights(ten_steps):
+    generator, _ = sample.load_generator(ten_steps / "snapshots/000008.pt")
+    norms, means = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)], {}
+    stored = [norm.running_mean.clone() for norm in norms]
+    for norm in norms:
+        norm.register_forward_pre_hook(
+            lambda norm, given: means.setdefault(norm, []).append(given[0].detach().mean(dim=(0, 2, 3)))
+        )
+    with torch.no_grad():
+        for z in train.fixed_z(0, 1024, Z_DIM).split(64):
+            generator.train()(z)
+    for norm, mean in zip(norms, stored, strict=True):
+        torch.testing.assert_close(mean, torch.stack(means[norm]).mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
 def test_samples_come_when_asked_for_whatever_the_rows_of_the_log(begin, tmp_path):
     out = begin(tmp_path / "run", "--steps=7", "--sample-every=3", "--log-every=5")
     assert [path.stem for path in sorted((out / "samples").iterdir())] == ["000003", "000006", "000007"]
@@ -336,8 +351,9 @@ def test_a_run_goes_on_after_its_last_step(begin, ten_steps, tmp_path):
     assert_same(out, ten_steps, more=["samples/000006.png", "snapshots/000006.pt"])
 
 
-def test_a_run_that_has_done_its_steps_does_no_more(begin, tmp_path):
+def test_a_run_that_has_done_its_steps_does_no_more(begin, tmp_path, monkeypatch):
     out = begin(tmp_path / "run", "--steps=3")
+    monkeypatch.setattr(train, "train_step", None)
     for steps in (3, 2):
         resume(out, f"--steps={steps}")
         assert load_checkpoint(out / "checkpoint.pt")["step"] == 3

@@ -228,10 +228,15 @@ class Statistics:
 
 
 def factor(sigma):
-    """Covariance (d, d) -> A (d, rank) with sigma = A A^T: Cholesky that stops where only rounding is left."""
+    """Covariance (d, d) -> A (d, rank) with sigma = A A^T: Cholesky that stops where only rounding is left.
+
+    Raises UserError where more is left: a matrix with negative variances, which would come out near to everything.
+    """
     lower, pivots, columns, _ = dpstrf(sigma, lower=1)
     a = np.empty((len(sigma), columns))
     a[pivots - 1] = np.tril(lower)[:, :columns]
+    if abs(np.trace(sigma) - np.sum(a**2)) > 1e-6 * (1 + np.sum(a**2)):  # 1: pictures all alike leave rounding only
+        raise UserError("FID of a matrix that is no covariance: it has negative variances")
     return a
 
 

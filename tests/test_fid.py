@@ -284,6 +284,13 @@ def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
         fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), np.full((3, 3), np.nan))
 
 
+@pytest.mark.parametrize("variance", [-1.0, -5.0])
+def test_what_is_no_covariance_has_no_distance_rather_than_zero(variance):
+    broken = np.diag([variance, 1.0, 1.0])
+    with pytest.raises(fid.UserError, match="covariance"):
+        fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), broken)
+
+
 # KID ----------------------------------------------------------------------------------------------------------
 
 

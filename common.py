@@ -110,10 +110,10 @@ class Progress:
 
 
 @contextmanager
-def atomic_write(path, sync=False):
+def atomic_write(path):
     """A hidden temporary path beside `path` to write to, renamed to `path` when the block ends well.
 
-    Whoever looks sees the old file or the whole new one.  `sync`: survives a power cut, too.
+    Whoever looks sees the old file or the whole new one.
     """
     if not Path(path).name:
         raise UserError(f"{path}: a folder; name a file to write")
@@ -122,9 +122,6 @@ def atomic_write(path, sync=False):
         raise UserError(f"{path}: there is no folder {temporary.parent}")
     try:
         yield temporary
-        if sync:
-            with open(temporary, "r+b") as file:  # Windows refuses to sync what is open for reading only
-                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -138,11 +135,13 @@ def write_json(path, value):
 
 def save_checkpoint(path, content):
     """torch.save to a whole new file.  Raises UserError if it can't be written; the one before is then kept."""
-    with atomic_write(path, sync=True) as temporary:
+    with atomic_write(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
+        with open(temporary, "r+b") as file:  # Windows refuses to sync what is open for reading only
+            os.fsync(file.fileno())  # a power cut leaves the old file or this one
 
 
 def load_checkpoint(path):
@@ -225,9 +224,9 @@ def shard(x, dim=0):
     return x.chunk(world_size(), dim)[rank()]
 
 
-def any_rank(flag):
-    """Whether the flag is true in any process; all of them ask together."""
-    votes = torch.tensor(int(flag))
+def max_over_ranks(value):
+    """The largest of all processes' values (a whole number, or a flag); all of them ask together."""
+    value = torch.tensor(int(value))
     if dist.is_initialized():
-        dist.all_reduce(votes, dist.ReduceOp.MAX)
-    return bool(votes)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value.item()

@@ -83,21 +83,21 @@ def photo_order(seed, epoch, count):
     return torch.randperm(count, generator=random_generator(seed, 0, epoch))
 
 
-def draw_step(seed, step, batch, count, z_dim):
+def draw_step(seed, step, batch, count):
     """What is random in a step: z for D's turn and for G's, which of `count` photos, and which of them to mirror.
 
-    -> (batch, z_dim) twice, standard normal; (batch,) indices; (batch,) bool.  A batch may end an epoch and begin one.
+    -> (batch, Z_DIM) twice, standard normal; (batch,) indices; (batch,) bool.  A batch may end an epoch and begin one.
     """
     rng = random_generator(seed, 1, step)
-    z_d, z_g = torch.randn(2, batch, z_dim, generator=rng)
+    z_d, z_g = torch.randn(2, batch, Z_DIM, generator=rng)
     places = range(step * batch, (step + 1) * batch)
     index = torch.stack([photo_order(seed, place // count, count)[place % count] for place in places])
     return z_d, z_g, index, torch.rand(batch, generator=rng) < 0.5
 
 
-def fixed_z(seed, count, z_dim):
-    """The z (count, z_dim) of all sample grids of a run, which also measure batch norm's statistics."""
-    return torch.randn(count, z_dim, generator=random_generator(seed, 2))
+def fixed_z(seed, count):
+    """The z (count, Z_DIM) of all sample grids of a run, which also measure batch norm's statistics."""
+    return torch.randn(count, Z_DIM, generator=random_generator(seed, 2))
 
 
 # One step -----------------------------------------------------------------------------------------------------
@@ -211,6 +211,8 @@ class RunFolder:
     def load(self):
         """Put the checkpoint into the parts -> its step, or 0 if there is none.  Raises UserError if it isn't ours."""
         if not (self.path / "checkpoint.pt").exists():
+            if len(list(self.path.glob("snapshots/*.pt"))) > 1:  # one: killed before its first checkpoint
+                raise UserError(f"{self.path}: its checkpoint.pt is gone, so the run can't go on; begin another --out")
             return 0
         checkpoint = common.load_checkpoint(self.path / "checkpoint.pt")
         try:
@@ -286,8 +288,8 @@ def check_finite(step, sums, networks, out):
     tensors = [sums, *(p for network in networks for p in network.parameters())]
     if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
         raise UserError(
-            f"step {step}: a loss or weight isn't finite any more; mostly the learning rates are too high (--lr-g, "
-            f"--lr-d). {out / 'checkpoint.pt'} is the last good one, if there is one"
+            f"step {step}: a loss or weight isn't finite any more; begin anew with lower --lr-g and --lr-d. "
+            f"What {out} holds is from before that, and resumed it would get here again"
         )
 
 
@@ -304,6 +306,7 @@ def train(options):
     if options.resume and config["photos_sha256"] != read_config(out)["photos_sha256"]:
         raise UserError(f"{options.data} doesn't hold the pictures that {out} began with: name those with --data")
     device = common.init_processes(options.device)
+    print(f"{options.data}: {count:,} pictures of {size}x{size}")
     if options.batch % world_size():
         raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
 
@@ -312,7 +315,7 @@ def train(options):
     parts = {"generator": generator, "discriminator": discriminator, "generator_ema": generator_ema}
     folder = RunFolder(out, config, parts | {"optimizer_g": optimizer_g, "optimizer_d": optimizer_d})
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=options.precision == "bf16")
-    z_fixed = fixed_z(options.seed, 1024, Z_DIM).to(device)
+    z_fixed = fixed_z(options.seed, 1024).to(device)
     measure_fid = fid_meter(options, device) if options.fid_every else None
     minutes = float("inf") if options.minutes is None else options.minutes
     photos, progress, begin = photos.to(device), Progress(), time.monotonic()
@@ -320,7 +323,9 @@ def train(options):
     out.mkdir(parents=True, exist_ok=True)
     with common.lock(out) if rank() == 0 else nullcontext(), common.stop_signal() as stop:
         step, sums = folder.load(), torch.zeros(5, device=device)
-        first_step, last_save = step, begin
+        if common.max_over_ranks(step) != -common.max_over_ranks(-step):
+            raise UserError(f"{out}: not all processes see the same checkpoint there: their machines must share it")
+        first_step, last_row, last_save = step, begin, begin
         if rank() == 0:
             folder.open()
         while True:
@@ -333,19 +338,19 @@ def train(options):
                     dist.all_reduce(sums)
                 check_finite(step, sums, networks[:2], out)
                 now = time.monotonic()
-                if common.any_rank(bool(stop) or now - begin > minutes * 60):
+                if common.max_over_ranks(bool(stop) or now - begin > minutes * 60):
                     last = samples_due = True
                 if samples_due or fid_due:
                     update_bn(z_fixed.split(64), generator_ema)
                 distance = f"{measure_fid(generator_ema):.4f}" if fid_due else ""
                 if rank() == 0:
                     figures = [f"{mean:.5f}" for mean in (sums[:4] / sums[4]).tolist()]
-                    speed = (step - first_step) / (now - begin)  # steps/s
-                    rate = f"{speed * options.batch:.1f}"
+                    rate = f"{sums[4].item() / world_size() * options.batch / (now - last_row):.1f}"
                     folder.write_row([step, *figures, gammas(generator), gammas(discriminator), rate, distance])
                     if samples_due:
                         folder.write_samples(generator_ema, z_fixed[:64], step)
-                    left = datetime.timedelta(seconds=round((options.steps - step) / speed))
+                    seconds = (options.steps - step) * (time.monotonic() - begin) / (step - first_step)
+                    left = datetime.timedelta(seconds=round(seconds))
                     progress(
                         f"step {step:,} of {options.steps:,}  d_loss {figures[0]}  g_loss {figures[1]}  "
                         f"{f'FID {distance}  ' if distance else ''}{rate} images/s  {left} left",
@@ -354,11 +359,11 @@ def train(options):
                     if samples_due or fid_due or now - last_save > 60:
                         folder.save(step)
                         last_save = now
-                sums = torch.zeros_like(sums)
+                sums, last_row = torch.zeros_like(sums), time.monotonic()
             if last:
                 break
 
-            draws = draw_step(options.seed, step, options.batch, count, Z_DIM)
+            draws = draw_step(options.seed, step, options.batch, count)
             z_d, z_g, index, mirror = (to_device(common.shard(x), device) for x in draws)
             real = photos[index]  # (B, 3, S, S)
             real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
@@ -410,6 +415,8 @@ def parse_options(arguments=None):
         if options.out not in (None, options.resume):
             raise UserError(f"--resume goes on in {options.resume}: leave --out out")
         before = read_config(options.resume)["options"]
+        if differing := before.keys() ^ vars(options).keys():
+            raise UserError(f"{options.resume} is of another version of train.py ({', '.join(sorted(differing))})")
         parser.set_defaults(**{key: value for key, value in before.items() if key != "minutes"})
         options = parser.parse_args(arguments)
         for key, value in before.items():

@@ -140,21 +140,21 @@ def test_the_penalty_has_a_gradient_through_torchs_attention_kernel(monkeypatch)
 
 @pytest.mark.parametrize("batch", [3, 10, 25])
 def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(batch):
-    order = torch.cat([train.draw_step(1, step, batch, 10, 2)[2] for step in range(10)])
+    order = torch.cat([train.draw_step(1, step, batch, 10)[2] for step in range(10)])
     epochs = order[: len(order) // 10 * 10].view(-1, 10)
     assert torch.equal(epochs.sort(dim=1).values, torch.arange(10).expand(len(epochs), 10))
     assert len(epochs.unique(dim=0)) == len(epochs)
 
 
 def test_what_a_step_draws_depends_on_seed_and_step_alone():
-    first = train.draw_step(3, 7, 4, 100, 5)
-    torch.randn(11), np.random.default_rng().normal(), train.draw_step(3, 8, 4, 100, 5)
-    assert all(map(torch.equal, first, train.draw_step(3, 7, 4, 100, 5)))
-    assert [tuple(x.shape) for x in first] == [(4, 5), (4, 5), (4,), (4,)]
-    for others in (train.draw_step(3, 8, 4, 100, 5), train.draw_step(4, 7, 4, 100, 5)):
+    first = train.draw_step(3, 7, 4, 100)
+    torch.randn(11), np.random.default_rng().normal(), train.draw_step(3, 8, 4, 100)
+    assert all(map(torch.equal, first, train.draw_step(3, 7, 4, 100)))
+    assert [tuple(x.shape) for x in first] == [(4, Z_DIM), (4, Z_DIM), (4,), (4,)]
+    for others in (train.draw_step(3, 8, 4, 100), train.draw_step(4, 7, 4, 100)):
         assert not any(map(torch.equal, first[:3], others[:3]))
     assert not torch.equal(first[0], first[1])
-    assert 0.4 < train.draw_step(0, 0, 1000, 10, 2)[3].float().mean() < 0.6  # mirrored
+    assert 0.4 < train.draw_step(0, 0, 1000, 10)[3].float().mean() < 0.6  # mirrored
 
 
 # One step -----------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_the_penalty_is_taken_now_and_then_and_weighs_half_of_r1_on_average(begi
 
 def test_a_snapshot_makes_the_very_grid_of_its_step(ten_steps):
     generator, step = sample.load_generator(ten_steps / "snapshots/000008.pt")
-    grid = np.asarray(image_grid(generate(generator, train.fixed_z(0, 1024, Z_DIM)[:64])))
+    grid = np.asarray(image_grid(generate(generator, train.fixed_z(0, 1024)[:64])))
     assert step == 8
     assert np.array_equal(grid, np.asarray(Image.open(ten_steps / "samples/000008.png")))
 
@@ -286,7 +286,7 @@ def test_batch_norms_statistics_in_a_snapshot_are_those_of_the_averaged_weights(
             lambda norm, given: means.setdefault(norm, []).append(given[0].detach().mean(dim=(0, 2, 3)))
         )
     with torch.no_grad():
-        for z in train.fixed_z(0, 1024, Z_DIM).split(64):
+        for z in train.fixed_z(0, 1024).split(64):
             generator.train()(z)
     for norm, mean in zip(norms, stored, strict=True):
         torch.testing.assert_close(mean, torch.stack(means[norm]).mean(dim=0), rtol=1e-4, atol=1e-5)
@@ -575,6 +575,25 @@ def test_a_checkpoint_of_another_run_is_refused(begin, ten_steps, tmp_path):
     with pytest.raises(UserError, match=r"checkpoint\.pt doesn't fit"):
         resume(out, "--steps=10")
     assert (out / "log.csv").read_bytes() == before
+
+
+def test_a_run_that_lost_its_checkpoint_keeps_its_log(begin, tmp_path):
+    out = begin(tmp_path / "run")
+    log = (out / "log.csv").read_bytes()
+    (out / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match=r"checkpoint\.pt"):
+        resume(out, "--steps=20")
+    assert (out / "log.csv").read_bytes() == log
+
+
+@pytest.mark.parametrize("change", [{"shift": 0.125}, {"r1": None}])  # an option that is gone, one that is new
+def test_a_run_of_another_version_is_refused_naming_the_option(change, begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=2")
+    config = json.loads((out / "config.json").read_text())
+    options = {key: value for key, value in (config["options"] | change).items() if value is not None or key != "r1"}
+    (out / "config.json").write_text(json.dumps(config | {"options": options}))
+    with pytest.raises(UserError, match=next(iter(change))):
+        resume(out, "--steps=4")
 
 
 def test_a_run_is_not_resumed_on_other_photos(photos, begin, tmp_path):

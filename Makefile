@@ -20,9 +20,9 @@ demo: .venv/ready
 	$(PY) sample.py --out runs/dogs-grid.png
 	$(PY) sample.py --attention --out runs/dogs-attention.png
 	$(PY) sample.py --interpolate --out runs/dogs-interpolation.png
-	test -d datasets/toy32 || $(PY) data.py --toy $(TOYS) --size 32
+	test -d datasets/toy32-$(TOYS) || $(PY) data.py --toy $(TOYS) --size 32 --out datasets/toy32-$(TOYS)
 	if test -f $(DEMO)/config.json; then $(PY) train.py --resume $(DEMO) --steps $(STEPS); \
-	else $(PY) train.py --data datasets/toy32 --out $(DEMO) --steps $(STEPS) --width 32 --batch 16 --attn-at 8; fi
+	else $(PY) train.py --data datasets/toy32-$(TOYS) --out $(DEMO) --steps $(STEPS) --width 32 --batch 16 --attn-at 8; fi
 	@echo "Trained before, on real dogs: runs/dogs-grid.png, runs/dogs-attention.png, runs/dogs-interpolation.png."
 	@echo "Trained just now, on drawn dogs: the newest picture in $(DEMO)/samples/."
 
@@ -35,6 +35,7 @@ datasets/toy64: .venv/ready
 
 # An hour on a laptop.  Ctrl-C stops it; the same command goes on.  Less: make dogs MINUTES=10
 dogs: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
+	@echo "Training on $(DATA)."
 	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --data $(DATA) --minutes $(MINUTES); \
 	else $(PY) train.py --data $(DATA) --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP); fi
 	$(PY) sample.py runs/dogs

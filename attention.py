@@ -24,12 +24,12 @@ def attention_map(query, key):
 
     Unlike a transformer's, the scores are not divided by sqrt(d): the article and the original SAGAN don't.
     """
-    return torch.softmax(query @ key.transpose(1, 2), dim=-1)
+    return torch.softmax(query @ key.transpose(1, 2), dim=-1)  # (B, N, N): each row sums to 1
 
 
 def attend(query, key, value):
     """Mix the values (B, N, C) by the attention map of queries and keys (B, N, d) -> (B, N, C)."""
-    return attention_map(query, key) @ value
+    return attention_map(query, key) @ value  # (B, N, C): what each position gets to see
 
 
 def attend_fast(query, key, value):

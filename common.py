@@ -85,10 +85,10 @@ def number(kind, low, high=math.inf):
 
 def device(name):
     """A type for an option: the name of a device that this machine has."""
-    try:
-        torch.empty(0, device=name)
-    except Exception:  # torch raises many kinds here
-        raise argparse.ArgumentTypeError(f"no device {name} here") from None
+    gpus = range(torch.cuda.device_count())
+    here = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda" for _ in gpus], *[f"cuda:{i}" for i in gpus]]
+    if name not in here:
+        raise argparse.ArgumentTypeError(f"no device {name} here, but {', '.join(dict.fromkeys(here))}")
     return name
 
 
@@ -201,6 +201,8 @@ def init_processes(device):
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return device
     if device == "cuda":
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
+            raise UserError(f"torchrun: {torch.cuda.device_count()} GPUs here, --nproc-per-node asks for more")
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     elif device != "cpu":

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run, save_checkpoint
-from data import image_grid
+from data import image_grid, new_folder
 from model import Z_DIM, Generator, build, generate
 
 PRETRAINED = Path(__file__).with_name("pretrained.pt")
@@ -58,7 +58,9 @@ def export(path, out):
     snapshot = load_checkpoint(path)
     load_generator(path)  # is it one?
     half = {k: v.half() if v.is_floating_point() else v for k, v in snapshot["generator_ema"].items()}
-    save_checkpoint(out, snapshot | {"generator_ema": half})
+    options = {k: v for k, v in snapshot["config"]["options"].items() if not isinstance(v, str)}  # no paths
+    config = {"size": snapshot["config"]["size"], "options": options}
+    save_checkpoint(out, {"generator_ema": half, "step": snapshot["step"], "config": config})
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -68,17 +70,13 @@ def latents(seed, count):
 
 
 def write_pictures(generator, seed, count, out, batch=64):
-    """Write `count` PNG files to the folder `out`.  Raises UserError if there is anything in it already."""
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} isn't empty: choose another --out, or old pictures would be counted with the new")
-    out.mkdir(parents=True, exist_ok=True)
+    """Write `count` PNG files to the new folder `out`, which has its name when they are all there."""
     z, progress = latents(seed, count), Progress()
+    with new_folder(out) as folder, ThreadPool() as pool:
 
-    def write(index, picture):
-        with atomic_write(out / f"{index:05d}.png") as temporary:
-            Image.fromarray(picture).save(temporary, "PNG")
+        def write(index, picture):
+            Image.fromarray(picture).save(folder / f"{index:05d}.png")
 
-    with ThreadPool() as pool:
         for start in range(0, count, batch):
             pictures = generate(generator, z[start : start + batch], batch).permute(0, 2, 3, 1).cpu().numpy()
             pool.starmap(write, enumerate(pictures, start))

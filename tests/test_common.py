@@ -104,6 +104,13 @@ def test_numbers_lie_in_their_range_and_are_finite(kind, low, high, good, bad):
             check(text)
 
 
+@pytest.mark.parametrize("name", ["meta", "cpu:7", "cuda:99", "cuda:x", "gpu", ""])
+def test_a_device_that_is_not_here_is_refused(name):
+    with pytest.raises(argparse.ArgumentTypeError):
+        common.device(name)
+    assert common.device("cpu") == "cpu"
+
+
 @pytest.mark.parametrize("bad", [["--steps=x"], ["--steps=0"], ["--st=3"], ["--nonsense"], ["--device=cuda:99"]])
 def test_a_bad_option_is_a_users_mistake(bad):
     parser = Parser("Dogs.")

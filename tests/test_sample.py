@@ -112,9 +112,17 @@ def test_written_pictures_are_those_of_the_seeds_z_whatever_count_and_batch(gene
 
 def test_pictures_are_not_mixed_with_old_ones(generator, tmp_path):
     (tmp_path / "old.png").write_bytes(b"old")
-    with pytest.raises(UserError, match=f"{tmp_path} isn't empty"):
+    with pytest.raises(UserError, match=f"{tmp_path}"):
         sample.write_pictures(generator, 0, 3, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["old.png"]
+
+
+def test_pictures_cut_short_leave_no_folder_that_could_be_measured(generator, tmp_path, monkeypatch):
+    pictures = iter([generate(generator, sample.latents(0, 2))])
+    monkeypatch.setattr(sample, "generate", lambda *_: next(pictures))
+    with pytest.raises(StopIteration):
+        sample.write_pictures(generator, 0, 4, tmp_path / "fake", batch=2)
+    assert not (tmp_path / "fake").exists()
 
 
 def test_interpolation_goes_from_the_picture_of_one_z_to_that_of_another_along_an_arc(generator, monkeypatch):

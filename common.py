@@ -1,8 +1,6 @@
 """What every script needs: errors, options, progress, safe files, processes.  Nothing about GANs is in here."""
 
 import argparse
-import errno
-import json
 import math
 import os
 import signal
@@ -20,8 +18,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-
-# Errors and options -------------------------------------------------------------------------------------------
+GPUS = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+DEVICES = ["cpu", *["mps"] * torch.backends.mps.is_available(), *GPUS, *["cuda"] * bool(GPUS)]  # the best is last
 
 
 class UserError(Exception):
@@ -29,7 +27,7 @@ class UserError(Exception):
 
 
 def run(main):
-    """Run a script's main(): one line and status 2 for a user's mistake or a full disk, 130 for Ctrl-C."""
+    """Run a script's main(): one line and status 2 for what the user can mend, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal can't show
     try:
@@ -43,8 +41,6 @@ def run(main):
         message = " ".join(str(error).split())
         if isinstance(error, torch.OutOfMemoryError):
             message = f"out of memory: take a smaller --batch ({message})"
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message = f"the disk is full; what was saved before is kept ({message})"
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         sys.exit(2)
 
@@ -56,9 +52,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def add_seed_and_device(self):
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="where all random numbers start")
-        self.add_argument("--device", type=device, default=best, help="cuda, cuda:1, mps or cpu")
+        self.add_argument("--device", type=device, default=DEVICES[-1], help="cuda, cuda:1, mps or cpu")
 
     def error(self, message):
         raise UserError(f"{message} (--help tells more)")
@@ -85,10 +80,8 @@ def number(kind, low, high=math.inf):
 
 def device(name):
     """A type for an option: the name of a device that this machine has."""
-    gpus = range(torch.cuda.device_count())
-    here = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda" for _ in gpus], *[f"cuda:{i}" for i in gpus]]
-    if name not in here:
-        raise argparse.ArgumentTypeError(f"no device {name} here, but {', '.join(dict.fromkeys(here))}")
+    if name not in DEVICES:
+        raise argparse.ArgumentTypeError(f"no device {name} here, but {', '.join(DEVICES)}")
     return name
 
 
@@ -104,9 +97,6 @@ class Progress:
         elif last or time.monotonic() >= self.next:
             print(text, file=self.file, flush=True)
             self.next = time.monotonic() + self.every
-
-
-# Files --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -126,11 +116,6 @@ def atomic_write(path):
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def write_json(path, value):
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def save_checkpoint(path, content):
@@ -190,9 +175,6 @@ def stop_signal():
             signal.signal(signum, handler)
 
 
-# Processes ----------------------------------------------------------------------------------------------------
-
-
 def init_processes(device):
     """Join the other processes if torchrun started this one -> this one's device: cuda becomes cuda:1, ...
 
@@ -219,11 +201,6 @@ def rank():
 
 def world_size():
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def shard(x, dim=0):
-    """This rank's part of a tensor that all ranks hold."""
-    return x.chunk(world_size(), dim)[rank()]
 
 
 def max_over_ranks(value):

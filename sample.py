@@ -6,7 +6,6 @@ python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID
 python sample.py runs/full --attention                  where points of a dog look (figure 2)
 python sample.py runs/full --interpolate                from one dog to another, in eight steps
 python sample.py runs/full --step 5000                  any of these from an earlier snapshot
-python sample.py runs/full --export small.pt            the generator alone, in half precision
 """
 
 import math
@@ -18,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
-from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run, save_checkpoint
+from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run
 from data import image_grid, new_folder
 from model import Z_DIM, Generator, build, generate
 
@@ -49,19 +48,6 @@ def load_generator(path, device="cpu"):
         return generator.to(device).eval(), int(snapshot["step"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no generator of this program in it ({error})") from None
-
-
-def export(path, out):
-    """Write the generator of a snapshot to `out`, as half-precision numbers: half the size."""
-    if out.exists():
-        raise UserError(f"{out} is there already: choose another name")
-    snapshot = load_checkpoint(path)
-    load_generator(path)  # is it one?
-    half = {k: v.half() if v.is_floating_point() else v for k, v in snapshot["generator_ema"].items()}
-    options = {k: v for k, v in snapshot["config"]["options"].items() if not isinstance(v, str)}  # no paths
-    config = {"size": snapshot["config"]["size"], "options": options}
-    save_checkpoint(out, {"generator_ema": half, "step": snapshot["step"], "config": config})
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 def latents(seed, count):
@@ -153,18 +139,13 @@ def main():
     add("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
     add("--attention", action="store_true", help="draw where points of generated dogs look")
     add("--interpolate", action="store_true", help="draw the way from one dog to another")
-    add("--export", type=Path, metavar="FILE", help="write the generator to a small snapshot file")
     add("--batch", type=number(int, 1, 10**5), default=64, help="pictures at a time, with --count")
     add("--out", type=Path, help="the picture, or with --count the folder, to write; default: in the run folder")
     parser.add_seed_and_device()
     args = parser.parse_args()
-    if bool(args.count) + args.attention + args.interpolate + bool(args.export) > 1:
-        parser.error("--count, --attention, --interpolate, --export: take one")
-    snapshot = find_snapshot(args.run, args.step)
-    if args.export:
-        export(snapshot, args.export)
-        return
-    generator, step = load_generator(snapshot, args.device)
+    if bool(args.count) + args.attention + args.interpolate > 1:
+        parser.error("--count, --attention, --interpolate: take one")
+    generator, step = load_generator(find_snapshot(args.run, args.step), args.device)
     folder = Path() if args.run.suffix == ".pt" else args.run
     if args.count:
         write_pictures(generator, args.seed, args.count, args.out or folder / f"pictures-{step:06d}", args.batch)

@@ -221,13 +221,17 @@ class RunFolder:
             self.log_bytes = checkpoint["log_bytes"]
             if (self.path / "log.csv").stat().st_size < self.log_bytes:
                 raise ValueError("log.csv has lost rows that it had then")
-            return checkpoint["step"]
+            return int(checkpoint["step"])
         except Exception as error:  # torch raises many kinds here
             raise UserError(f"{self.path / 'checkpoint.pt'} doesn't fit this run ({error})") from None
 
     def open(self):
         """Write the config and cut the log back: from here on the folder changes."""
-        common.write_json(self.path / "config.json", self.config)
+        for folder in (self.path / "samples", self.path / "snapshots"):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise UserError(f"{folder}: no permission to write there")
+        with common.atomic_write(self.path / "config.json") as temporary:
+            temporary.write_text(json.dumps(self.config, indent=1) + "\n", encoding="utf-8")
         for name in ("samples", "snapshots"):
             (self.path / name).mkdir(exist_ok=True)
         with open(self.path / "log.csv", "ab") as log:
@@ -259,17 +263,13 @@ def fid_meter(options, device):
     """A function from a generator to the FID of 5,000 of its pictures, always of the same z, to the photos."""
     inception = fid.load_inception(options.inception, device)
     z = torch.randn(5000, Z_DIM, generator=random_generator(options.seed, 3))
-    if options.real_stats:
-        real = fid.read_statistics(options.real_stats)
-    else:
-        real = fid.folder_statistics(options.data, inception)
+    stats = options.real_stats
+    real = fid.read_statistics(stats) if stats else fid.folder_statistics(options.data, inception)
 
     def measure(generator):
-        fakes = fid.Statistics()
-        for part in z.split(50)[rank() :: world_size()]:
-            fakes.add(inception(generate(generator, part).float() / 255))
-        fakes.all_reduce()
-        return fid.frechet_distance(real.mu, real.sigma, fakes.mu, fakes.sigma)
+        parts = z.split(50)[rank() :: world_size()]
+        fakes = fid.collect(inception(generate(generator, part).float() / 255) for part in parts)
+        return fid.frechet_distance(*real[:2], *fakes[:2])
 
     return measure
 
@@ -277,10 +277,6 @@ def fid_meter(options, device):
 def gammas(network):
     """gamma of each attention layer, as the log has it: '' for none, '0.12 -0.03' for two."""
     return " ".join(f"{layer.gamma.item():.5f}" for layer in network.attention.values())
-
-
-def is_due(step, every):
-    return bool(every) and step % every == 0
 
 
 def check_finite(step, sums, networks, out):
@@ -331,9 +327,12 @@ def train(options):
         while True:
             # Maintenance comes before the step and ends by saving, so that no half of it is ever resumed.
             last = step >= options.steps
-            fid_due = is_due(step, options.fid_every)
-            samples_due = last or step in MILESTONES or is_due(step, options.sample_every)
-            if step > first_step and (samples_due or fid_due or is_due(step, options.log_every)):
+            row_due, samples_due, fid_due = (
+                bool(every) and step % every == 0
+                for every in (options.log_every, options.sample_every, options.fid_every)
+            )
+            samples_due |= last or step in MILESTONES
+            if step > first_step and (row_due or samples_due or fid_due):
                 if dist.is_initialized():
                     dist.all_reduce(sums)
                 check_finite(step, sums, networks[:2], out)
@@ -364,7 +363,7 @@ def train(options):
                 break
 
             draws = draw_step(options.seed, step, options.batch, count)
-            z_d, z_g, index, mirror = (to_device(common.shard(x), device) for x in draws)
+            z_d, z_g, index, mirror = (to_device(x.chunk(world_size())[rank()], device) for x in draws)
             real = photos[index]  # (B, 3, S, S)
             real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
             r1_weight = options.r1 / 2 * R1_EVERY if step % R1_EVERY == 0 else 0
@@ -383,17 +382,12 @@ def parse_options(arguments=None):
     add("--data", type=Path, default=Path("datasets/dogs64"), metavar="DIR", help="square pictures of one size")
     add("--out", type=Path, metavar="DIR", help="the run folder; default: runs/full, runs/no-attn, ...")
     add("--resume", type=Path, metavar="DIR", help="go on with the run in this folder, with its options")
-    add("--steps", type=number(int, 1), default=30000, help="steps in all, each one of D and one of G")
+    add("--steps", type=number(int, 1, 10**9), default=30000, help="steps in all, each one of D and one of G")
     add("--minutes", type=number(float, 0), help="stop after so many, if the steps aren't done; --resume goes on")
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", metavar="R", help="resolutions with attention; default: half the pictures'")
-    add(
-        "--width",
-        type=number(int, 1, 4096),
-        default=64,
-        help="channels c at half the resolution, 2c at a quarter, ...",
-    )
+    add("--width", type=number(int, 1, 4096), default=64, help="channels at half the resolution; doubled as it halves")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos per step")
     add("--lr-g", type=number(float, 0, 1), default=8e-4, help="learning rate of the generator (Adam)")
     add("--lr-d", type=number(float, 0, 1), default=8e-4, help="learning rate of the discriminator (Adam)")
@@ -426,14 +420,10 @@ def parse_options(arguments=None):
         options.data, options.out = Path(options.data), options.resume
     options.out = options.out or Path("runs") / variant(options)
     if not options.data.is_dir():
-        begun = (
-            f"{options.out} was begun with these photos: name them with --data"
-            if options.resume
-            else (
-                "make pictures with `python data.py` (the Stanford Dogs) or `python data.py --toy 2048` (drawn dogs)"
-            )
-        )
-        raise UserError(f"{options.data}: no such folder; {begun}")
+        advice = f"{options.out} was begun with these pictures: name them with --data"
+        if not options.resume:
+            advice = "make pictures with `python data.py` (the Stanford Dogs) or `python data.py --toy 2048`"
+        raise UserError(f"{options.data}: no such folder; {advice}")
     if not options.resume and options.out.is_dir() and any(p.name[0] != "." for p in options.out.iterdir()):
         raise UserError(f"{options.out} isn't empty: go on with --resume {options.out}, or choose another --out")
     return options

@@ -24,7 +24,6 @@ from common import (
     run,
     save_checkpoint,
     stop_signal,
-    write_json,
 )
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
@@ -59,7 +58,7 @@ def test_a_mistake_is_one_line_with_the_scripts_name_and_status_2(error, as_scri
 
 
 def test_what_runs_out_is_named(as_script, capsys):
-    for error, word in (OSError(errno.ENOSPC, "No space"), "disk"), (torch.OutOfMemoryError(), "--batch"):
+    for error, word in (OSError(errno.ENOSPC, "No space"), "No space"), (torch.OutOfMemoryError(), "--batch"):
         with pytest.raises(SystemExit):
             run(lambda error=error: fail(error))
         assert word in capsys.readouterr().err
@@ -159,8 +158,8 @@ def test_a_folder_is_no_file_to_write(path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"no folder {tmp_path / 'none'}"):
-        write_json(tmp_path / "none/file", {})
+    with pytest.raises(UserError, match=f"no folder {tmp_path / 'none'}"), atomic_write(tmp_path / "none/file"):
+        pass
 
 
 def test_only_what_is_open_for_writing_is_synced(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms
 
 import data
 from common import UserError
@@ -140,24 +140,8 @@ def test_a_turned_photo_gives_the_upright_crop(tmp_path, orientation, drawn):
     assert (crop_one(tmp_path, photo, box, size=size, exif=exif) == np.asarray(noise().crop(BOX))).all()
 
 
-def test_a_large_jpeg_is_decoded_at_reduced_size_and_its_crop_looks_the_same(tmp_path, monkeypatch):
-    decoded, load_end = [], JpegImagePlugin.JpegImageFile.load_end
-    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load_end", lambda im: [load_end(im), decoded.append(im.size)])
-    box = (101, 53, 1302, 951)
-    found = crop_one(tmp_path, noise(60, 45).resize((1603, 1201)), box, kind="JPEG", quality=90)
-    assert decoded == [(401, 301)]
-    with Image.open(tmp_path / "Images/n01-Toy/n01_1.jpg") as photo:
-        full = photo.convert("RGB").crop(box).resize((64, 64), Image.Resampling.BICUBIC)
-    assert np.abs(found.astype(float) - np.asarray(full)).mean() < 0.4  # of 255 grey levels
-
-
-@pytest.mark.parametrize("side", [387, 1553])
-def test_a_white_jpeg_of_any_size_is_white_up_to_its_edges(tmp_path, side):
-    photo = Image.new("RGB", (side, side), "white")
-    assert (crop_one(tmp_path, photo, (0, 0, side, side), kind="JPEG") == 255).all()
-
-
-ENTITY = '<!DOCTYPE annotation [<!ENTITY n "20">]>'
+XML_BOMB = "".join(f'<!ENTITY b{n} "{f"&b{n - 1};" * 10}">' for n in range(1, 10))
+XML_BOMB = f'<!DOCTYPE a [<!ENTITY b0 "dog">{XML_BOMB}]><annotation>&b9;</annotation>'
 FAULTS = {
     "truncated": lambda photo, note: os.truncate(photo, photo.stat().st_size // 2),
     "empty": lambda photo, note: photo.write_bytes(b""),
@@ -169,12 +153,10 @@ FAULTS = {
     "no box": lambda photo, note: note.write_text("<annotation/>"),
     "no XML": lambda photo, note: note.write_text("<annotation>"),
     "no number": lambda photo, note: note.write_text(note.read_text().replace("20<", "nan<")),
-    "entities": lambda photo, note: note.write_text(ENTITY + note.read_text().replace("20<", "&n;<")),
-    "hidden entities": lambda photo, note: note.write_text(ENTITY + note.read_text().replace("20<", "&n;<"), "utf-16"),
+    "an XML bomb": lambda photo, note: note.write_text(XML_BOMB),
 }
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_photo_is_named_and_the_others_are_cropped(tmp_path, capsys, fault):
     photo, annotation = make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
@@ -195,7 +177,7 @@ def test_equal_names_in_several_breeds_and_formats_are_kept_apart(tmp_path):
     expected = sorted(noise(seed=seed).crop(BOX).tobytes() for seed in range(len(names)))
     found = crop(tmp_path)
     assert sorted(picture.tobytes() for picture in found.values()) == expected
-    assert "002_0" in found and "pug_001_0" in found  # a name changes only where it must
+    assert list(found) == ["001-2_0", "001-3_0", "001-4_0", "001-5_0", "001_0", "002_0"]
 
 
 def test_split_keeps_all_dogs_of_every_fifth_photo_apart(tmp_path):
@@ -219,9 +201,9 @@ def test_own_pictures_of_any_size_give_their_middle_squares(tmp_path, monkeypatc
     Image.new("RGB", (1, 3), "blue").save("pets/tiny.gif")
     main("--pictures", "pets")
     found = crops(Path("datasets/pets64"))
-    assert list(found) == ["cats_1", "dogs_1", "tiny"]
-    assert (found["cats_1"] == np.asarray(noise(100, 64).crop((18, 0, 82, 64)))).all()
-    assert (found["dogs_1"] == np.asarray(noise(64, 101).crop((0, 18, 64, 82)))).all()
+    assert sorted(found) == ["1", "1-2", "tiny"]
+    assert (found["1"] == np.asarray(noise(100, 64).crop((18, 0, 82, 64)))).all()
+    assert (found["1-2"] == np.asarray(noise(64, 101).crop((0, 18, 64, 82)))).all()
     assert (found["tiny"] == (0, 0, 255)).all()
 
 

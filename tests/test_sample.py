@@ -13,6 +13,7 @@ import sample
 from common import UserError, load_checkpoint
 from data import image_grid, load_folder, read_image
 from model import generate
+from tools.export import export
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_files_that_hold_no_generator_are_named(run_folder, tmp_path):
 
 def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, tmp_path):
     source, small = sample.find_snapshot(run_folder), tmp_path / "small.pt"
-    sample.export(source, small)
+    export(source, small)
     weights = [
         sum(v.nbytes for v in load_checkpoint(path)["generator_ema"].values() if v.is_floating_point())
         for path in (source, small)
@@ -86,10 +87,10 @@ def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, 
     whole, half = generate(whole, z).int(), generate(half, z).int()
     assert whole.float().std() > 1 and (whole - half).abs().max() <= 1  # grey levels
     with pytest.raises(UserError, match=f"{small} is there already"):
-        sample.export(source, small)
+        export(source, small)
     torch.save({}, tmp_path / "bad.pt")
     with pytest.raises(UserError, match=r"bad\.pt: no generator"):
-        sample.export(tmp_path / "bad.pt", tmp_path / "new.pt")
+        export(tmp_path / "bad.pt", tmp_path / "new.pt")
     assert not (tmp_path / "new.pt").exists()
 
 
@@ -188,7 +189,7 @@ def test_the_command_writes_so_many_pictures(run_folder, command, tmp_path):
     assert len(load_folder(run_folder / "pictures-000010")) == 70
 
 
-@pytest.mark.parametrize("more", [["--count=3", "--attention"], ["--interpolate", "--export=small.pt"]])
+@pytest.mark.parametrize("more", [["--count=3", "--attention"], ["--interpolate", "--attention"]])
 def test_two_things_at_once_are_refused(more, run_folder, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="take one"):

@@ -51,7 +51,7 @@ COMMANDS = [
     "sample.py run --device cpu --count 3 --out pictures",
     "sample.py run --device cpu --attention",
     "sample.py run --device cpu --interpolate --step 1",
-    "sample.py run --device cpu --export small.pt",
+    "tools/export.py run/snapshots/000002.pt small.pt",
     "fid.py stats.npz other.npz --device cpu",
     "fid.py photos stats.npz --weights weights.pth --device cpu",
     "fid.py photos more --kid --weights weights.pth --device cpu",

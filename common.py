@@ -164,10 +164,8 @@ def stop_signal():
         caught.append(signum)
         os.write(2, b"\nsaving and stopping; once more: stop at once\n")  # print() may be at work already
 
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield caught
-        return
-    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {signum: signal.signal(signum, note) for signum in signals}
     try:
         yield caught
     finally:

@@ -253,14 +253,11 @@ def open_picture(path):
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image)  # Pillow's own convert() would clip them
-    low, high = values.min(), values.max()
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # 16 bits
-        values = values >> 8
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        values = np.rint(255 * values)
-    elif image.mode == "F" or low < 0 or high > 255:
-        raise ValueError(f"grey from {low:g} to {high:g}: save it with 8 bits, it isn't plain what is white")
-    return Image.fromarray(values.astype(np.uint8))
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    white = 65535 if deep else 1 if image.mode == "F" else 255
+    if not (values.min() >= 0 and values.max() <= white):
+        raise ValueError(f"grey from {values.min():g} to {values.max():g}, not from 0 to {white}: save it with 8 bits")
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def read_image(path):
@@ -289,12 +286,11 @@ def load_folder(folder):
 def image_grid(pictures, columns=8, gap=2):
     """uint8 (N, 3, H, W) -> one Pillow image, row by row, on white."""
     count, _, height, width = pictures.shape
-    rows = -(-count // columns)
-    grid = torch.full((3, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
-    for index, picture in enumerate(pictures.cpu()):
-        y, x = (index // columns) * (height + gap) + gap, (index % columns) * (width + gap) + gap
-        grid[:, y : y + height, x : x + width] = picture
-    return Image.fromarray(grid.permute(1, 2, 0).numpy())
+    height, width = height + gap, width + gap
+    grid = Image.new("RGB", (columns * width + gap, -(-count // columns) * height + gap), "white")
+    for index, picture in enumerate(pictures.permute(0, 2, 3, 1).cpu().numpy()):
+        grid.paste(Image.fromarray(picture), (index % columns * width + gap, index // columns * height + gap))
+    return grid
 
 
 def main():

@@ -84,15 +84,17 @@ def photo_order(seed, epoch, count):
 
 
 def draw_step(seed, step, batch, count):
-    """What is random in a step: z for D's turn and for G's, which of `count` photos, and which of them to mirror.
+    """What is random in a step: z for D's turn and for G's, which of `count` photos, which to mirror, translations.
 
-    -> (batch, Z_DIM) twice, standard normal; (batch,) indices; (batch,) bool.  A batch may end an epoch and begin one.
+    -> (batch, Z_DIM) twice, standard normal; (batch,) indices; (batch,) bool; (batch, 3, 2) in -1..1, for photos, D's
+    fakes and G's.  A batch may end an epoch and begin one.
     """
     rng = random_generator(seed, 1, step)
     z_d, z_g = torch.randn(2, batch, Z_DIM, generator=rng)
     places = range(step * batch, (step + 1) * batch)
     index = torch.stack([photo_order(seed, place // count, count)[place % count] for place in places])
-    return z_d, z_g, index, torch.rand(batch, generator=rng) < 0.5
+    mirror = torch.rand(batch, generator=rng) < 0.5
+    return z_d, z_g, index, mirror, 2 * torch.rand(batch, 3, 2, generator=rng) - 1
 
 
 def fixed_z(seed, count):
@@ -103,17 +105,30 @@ def fixed_z(seed, count):
 # One step -----------------------------------------------------------------------------------------------------
 
 
-def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, r1_weight, autocast):
+def translate(x, shift):
+    """Each picture (B, C, S, S) moved by its shift (B, 2) of whole pixels; its mirror image follows at the edge.
+
+    So D learns the photos less by heart: each comes in many places (DiffAugment, Zhao et al. 2020).
+    """
+    last = x.shape[-1] - 1
+    place = torch.arange(last + 1, device=x.device) + shift[:, :, None]  # (B, 2, S)
+    rows, columns = (last - (last - place.abs()).abs()).unbind(1)  # -1 -> 1, S -> S - 2
+    picture = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, shifts, r1_weight, autocast):
     """First D descends its loss on photos and fakes, then G on new fakes (section 2.1).
 
-    real: (B, 3, H, W) in [-1, 1]; z_d, z_g: (B, z_dim); r1_weight: of the penalty, 0 in most steps.
+    real: (B, 3, S, S) in [-1, 1]; z_d, z_g: (B, Z_DIM); shifts: (B, 3, 2), whole pixels; r1_weight: 0 in most steps.
     Returns a tensor (5,) on the device, to be summed up: the losses of D and G, the mean D(x) and D(G(z)), and 1.
     """
     with autocast, spectral_norm_once(generator, discriminator):  # D's turn
         with torch.no_grad():
-            fake = generator(z_d)
+            fake = translate(generator(z_d), shifts[:, 1]).to(real.dtype)
+        real = translate(real, shifts[:, 0])
         # One pass for both: D has no batch norm, so each logit is the same as in a pass of its own.
-        real_logits, fake_logits = discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
+        real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)
         d_loss = discriminator_loss(real_logits, fake_logits)
         penalty = r1_weight * r1_penalty(discriminator, real) if r1_weight else 0
     optimizer_d.zero_grad()
@@ -123,7 +138,7 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
 
     discriminator.requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
     with autocast, spectral_norm_once(generator, discriminator):
-        g_loss = generator_loss(discriminator(generator(z_g)).float())
+        g_loss = generator_loss(discriminator(translate(generator(z_g), shifts[:, 2])).float())
     optimizer_g.zero_grad()
     g_loss.backward()
     average_gradients(generator)
@@ -363,11 +378,12 @@ def train(options):
                 break
 
             draws = draw_step(options.seed, step, options.batch, count)
-            z_d, z_g, index, mirror = (to_device(x.chunk(world_size())[rank()], device) for x in draws)
+            z_d, z_g, index, mirror, shifts = (to_device(x.chunk(world_size())[rank()], device) for x in draws)
             real = photos[index]  # (B, 3, S, S)
             real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
             r1_weight = options.r1 / 2 * R1_EVERY if step % R1_EVERY == 0 else 0
-            sums += train_step(*networks, real, z_d, z_g, r1_weight, autocast)
+            shifts = (options.translation * size * shifts).round().long()
+            sums += train_step(*networks, real, z_d, z_g, shifts, r1_weight, autocast)
             update_ema(generator_ema, generator, step, options.ema)
             step += 1
     go_on = f"python train.py --resume {shlex.quote(str(out))}"
@@ -393,6 +409,7 @@ def parse_options(arguments=None):
     add("--lr-d", type=number(float, 0, 1), default=8e-4, help="learning rate of the discriminator (Adam)")
     add("--betas", type=number(float, 0, 0.9999), nargs=2, default=[0.0, 0.99], metavar="B", help="Adam's")
     add("--r1", type=number(float, 0), default=0.2, metavar="GAMMA", help="weight of D's gradient penalty; 0: none")
+    add("--translation", type=number(float, 0, 0.5), default=0.125, help="of what D sees, at most; 1: a whole side")
     add("--spectral-norm", action="store_true", help="on every convolution of both networks, as in SAGAN")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay per step of the averaged generator")
     add("--precision", choices=("fp32", "bf16"), help="default: bf16 where the device has it")

@@ -99,8 +99,8 @@ def test_every_box_becomes_a_crop_numbered_as_in_the_annotation_and_ends_where_t
         ("P", 5, "PNG", (3, 5, 8)),
         ("RGBA", (1, 2, 3, 0), "PNG", (1, 2, 3)),  # transparent or not, as pytorch-fid has it
         ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
-        ("I;16", 200 * 256 + 17, "PNG", (200, 200, 200)),
-        ("I", 200 * 256 + 17, "PPM", (200, 200, 200)),  # 16 bits in the file
+        ("I;16", 200 * 257 + 17, "PNG", (200, 200, 200)),
+        ("I", 200 * 257 + 17, "PPM", (200, 200, 200)),  # 16 bits in the file
         ("I", 200, "TIFF", (200, 200, 200)),
         ("F", 0.2, "TIFF", (51, 51, 51)),
     ],

@@ -35,6 +35,7 @@ def main():
             torch.nn.init.constant_(layer.gamma, 0.5)
     draw = torch.Generator().manual_seed(0)
     batch = torch.rand(4, 3, 32, 32, generator=draw) * 2 - 1, *torch.randn(2, 4, train.Z_DIM, generator=draw)
+    batch = *batch, torch.randint(-4, 5, (4, 3, 2), generator=draw)
     batch = [x.chunk(common.world_size())[common.rank()] for x in batch]
     assert len(batch[0]) == 4 // common.world_size()  # or all would do all the work
     for r1_weight in (0.2, 0):

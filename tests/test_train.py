@@ -86,7 +86,14 @@ def small_networks(*more):
 def some_batch(batch=4):
     draw = torch.Generator().manual_seed(0)
     real = torch.rand(batch, 3, 32, 32, generator=draw) * 2 - 1
-    return real, *torch.randn(2, batch, Z_DIM, generator=draw)
+    return real, *torch.randn(2, batch, Z_DIM, generator=draw), torch.randint(-4, 5, (batch, 3, 2), generator=draw)
+
+
+def moved(x, shift, most=4):
+    """translate(), by padding and cutting."""
+    padded, side = F.pad(x, (most,) * 4, mode="reflect"), x.shape[-1]
+    places = (most + shift).tolist()
+    return torch.stack([p[:, y : y + side, x : x + side] for p, (y, x) in zip(padded, places, strict=True)])
 
 
 # The losses ---------------------------------------------------------------------------------------------------
@@ -150,33 +157,40 @@ def test_what_a_step_draws_depends_on_seed_and_step_alone():
     first = train.draw_step(3, 7, 4, 100)
     torch.randn(11), np.random.default_rng().normal(), train.draw_step(3, 8, 4, 100)
     assert all(map(torch.equal, first, train.draw_step(3, 7, 4, 100)))
-    assert [tuple(x.shape) for x in first] == [(4, Z_DIM), (4, Z_DIM), (4,), (4,)]
+    assert [tuple(x.shape) for x in first] == [(4, Z_DIM), (4, Z_DIM), (4,), (4,), (4, 3, 2)]
     for others in (train.draw_step(3, 8, 4, 100), train.draw_step(4, 7, 4, 100)):
         assert not any(map(torch.equal, first[:3], others[:3]))
     assert not torch.equal(first[0], first[1])
-    assert 0.4 < train.draw_step(0, 0, 1000, 10)[3].float().mean() < 0.6  # mirrored
+    mirror, shifts = train.draw_step(0, 0, 1000, 10)[3:]
+    assert 0.4 < mirror.float().mean() < 0.6
+    assert -1 <= shifts.min() < -0.99 and 0.99 < shifts.max() < 1
 
 
 # One step -----------------------------------------------------------------------------------------------------
 
 
+def test_a_translation_moves_each_picture_and_mirrors_it_at_the_edge():
+    pictures, _, _, shifts = some_batch(64)
+    assert torch.equal(train.translate(pictures, shifts[:, 0]), moved(pictures, shifts[:, 0]))
+
+
 @pytest.mark.parametrize("r1_weight", [0, 0.2])
 def test_a_step_is_d_down_its_loss_and_then_g_down_its_own(r1_weight):
-    real, z_d, z_g = some_batch()
+    real, z_d, z_g, shifts = some_batch()
     starts = [small_networks()[:2] for _ in range(3)]  # alike; for the step, to be moved by hand, and left alone
     networks, (generator, discriminator, optimizer_g, optimizer_d), _ = (
         [*pair, *(torch.optim.SGD(network.parameters(), 0.1) for network in pair)] for pair in starts
     )
-    figures = train.train_step(*networks, real, z_d, z_g, r1_weight, nullcontext())
+    figures = train.train_step(*networks, real, z_d, z_g, shifts, r1_weight, nullcontext())
 
-    fake = generator(z_d).detach()
+    fake, real = moved(generator(z_d).detach(), shifts[:, 1]), moved(real, shifts[:, 0])
     d_loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
     photos = real.clone().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(photos).sum(), photos, create_graph=True)
     (d_loss + r1_weight * slope.square().sum() / 4).backward()
     optimizer_d.step()
     optimizer_g.zero_grad()
-    g_loss = F.softplus(-discriminator(generator(z_g))).mean()
+    g_loss = F.softplus(-discriminator(moved(generator(z_g), shifts[:, 2]))).mean()
     g_loss.backward()
     optimizer_g.step()
 
@@ -202,7 +216,7 @@ def test_gs_turn_leaves_no_gradient_in_d():
     discriminator = networks[1]
     first = [p.grad.clone() for p in discriminator.parameters()]
     networks = small_networks("--lr-d=0")
-    train.train_step(*networks, *batch[:2], 3 * batch[2], 0, nullcontext())  # other fakes in G's turn
+    train.train_step(*networks, *batch[:2], 3 * batch[2], batch[3], 0, nullcontext())  # other fakes in G's turn
     assert all(map(torch.equal, first, (p.grad for p in networks[1].parameters())))
 
 
@@ -264,7 +278,7 @@ def test_rows_are_means_of_the_steps_since_the_last(begin, tmp_path, monkeypatch
 
 def test_the_penalty_is_taken_now_and_then_and_weighs_half_of_r1_on_average(begin, tmp_path, monkeypatch):
     true_step, weights = train.train_step, []
-    monkeypatch.setattr(train, "train_step", lambda *given: weights.append(given[7]) or true_step(*given))
+    monkeypatch.setattr(train, "train_step", lambda *given: weights.append(given[8]) or true_step(*given))
     begin(tmp_path / "run", f"--steps={2 * train.R1_EVERY}", "--r1=0.3")
     assert np.mean(weights) == pytest.approx(0.3 / 2)
     assert np.count_nonzero(weights) == 2

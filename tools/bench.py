@@ -62,7 +62,8 @@ def training_step(device, r1, precision, *arguments):
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=options.precision == "bf16")
     real = to_float(torch.randint(256, (options.batch, 3, 64, 64), dtype=torch.uint8, device=device))
     z = torch.randn(options.batch, Z_DIM, device=device)
-    return lambda: train.train_step(*networks, real, z, z, r1, autocast)
+    shifts = torch.randint(-8, 9, (options.batch, 3, 2), device=device)
+    return lambda: train.train_step(*networks, real, z, z, shifts, r1, autocast)
 
 
 def bench_training(device, rounds):

@@ -143,13 +143,15 @@ class Inception(nn.Sequential):
 
     @torch.no_grad()
     def forward(self, images):
-        """Pictures (B, 3, H, W), floats in [0, 1], of any size -> features (B, 2048), float32, without gradients."""
+        """Pictures (B, 3, H, W), or a list of (3, H, W) of any sizes, floats in [0, 1] -> features (B, 2048), float32."""
         device, features = self.fc.weight.device, []
+        step = (
+            16 if device.type == "cpu" else len(images)
+        )  # a CPU's cache likes few; fewer get its slow 1x1 convolution
         # TF32 keeps 10 bits of float32's 23, autocast 7: not everybody's numbers any more.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.autocast(device.type, enabled=False):
-            # A CPU's cache likes few at a time; below 16 a single thread would get torch's slow 1x1 convolution.
-            for x in images.split(16 if device.type == "cpu" else len(images)):
-                x = 2 * resize(x.to(device)) - 1
+            for start in range(0, len(images), step):
+                x = 2 * torch.cat([resize(image[None].to(device)) for image in images[start : start + step]]) - 1
                 for layer in list(self)[:-1]:
                     x = layer(x)
                 features.append(x.mean((2, 3)))
@@ -288,11 +290,12 @@ def kernel_distance(real, fake, seed=0):
 
 
 def read_picture(path):
-    """A picture file -> (1, 3, 299, 299), floats in [0, 1]: large photos never meet in a batch at their full size."""
-    return resize(torch.from_numpy(read_image(path)).permute(2, 0, 1)[None].float() / 255)
+    """A picture file -> (3, H, W), floats in [0, 1]; a large one at 299x299, so that no batch of large ones is kept."""
+    picture = torch.from_numpy(read_image(path)).permute(2, 0, 1).float() / 255
+    return picture if picture[0].numel() <= 299**2 else resize(picture[None])[0]
 
 
-def picture_features(folder, paths, inception, batch=50):
+def picture_features(folder, paths, inception, batch=48):
     """Features of a folder's pictures, a batch at a time: yields (B, 2048), on the CPU.
 
     Under torchrun those of this process's share.  Threads read the next batch while the network sees this one.
@@ -304,7 +307,7 @@ def picture_features(folder, paths, inception, batch=50):
         while done < len(share):
             pictures = ahead.get()
             ahead = pool.map_async(read_picture, share[done + batch : done + 2 * batch])
-            yield inception(torch.cat(pictures)).cpu()
+            yield inception(pictures).cpu()
             done += len(pictures)
             if rank() == 0:
                 speed = done / (time.monotonic() - start)
@@ -320,7 +323,7 @@ def collect(batches):
     return Moments(statistics.mu, statistics.sigma, statistics.count)
 
 
-def folder_statistics(folder, inception, batch=50):
+def folder_statistics(folder, inception, batch=48):
     """Moments of a folder's pictures.  Under torchrun every process calls this, and gets those of the whole."""
     return collect(picture_features(folder, list_images(folder), inception, batch))
 
@@ -364,7 +367,7 @@ def main():
     add("--save-stats", action="store_true", help="write the first folder's statistics to the second, and stop")
     add("--kid", action="store_true", help="print KID and its standard error, too; takes two folders")
     add("--weights", metavar="FILE", help="Inception's; default: pytorch-fid's, fetched once (91 MB)")
-    add("--batch", type=number(int, 1, 10**5), default=50, help="pictures per pass of the network")
+    add("--batch", type=number(int, 1, 10**5), default=48, help="pictures per pass of the network")
     parser.add_seed_and_device()
     options = parser.parse_args()
     real, fake = options.real, options.fake

@@ -282,7 +282,7 @@ def fid_meter(options, device):
     real = fid.read_statistics(stats) if stats else fid.folder_statistics(options.data, inception)
 
     def measure(generator):
-        parts = z.split(50)[rank() :: world_size()]
+        parts = z.split(48)[rank() :: world_size()]
         fakes = fid.collect(inception(generate(generator, part).float() / 255) for part in parts)
         return fid.frechet_distance(*real[:2], *fakes[:2])
 

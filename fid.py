@@ -143,11 +143,10 @@ class Inception(nn.Sequential):
 
     @torch.no_grad()
     def forward(self, images):
-        """Pictures (B, 3, H, W), or a list of (3, H, W) of any sizes, floats in [0, 1] -> features (B, 2048), float32."""
+        """Floats in [0, 1], (B, 3, H, W) or a list of (3, H, W) of any sizes -> features (B, 2048), float32."""
         device, features = self.fc.weight.device, []
-        step = (
-            16 if device.type == "cpu" else len(images)
-        )  # a CPU's cache likes few; fewer get its slow 1x1 convolution
+        # A CPU's cache likes few at a time; below 16 a single thread would get torch's slow 1x1 convolution.
+        step = 16 if device.type == "cpu" else len(images)
         # TF32 keeps 10 bits of float32's 23, autocast 7: not everybody's numbers any more.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.autocast(device.type, enabled=False):
             for start in range(0, len(images), step):
@@ -290,7 +289,7 @@ def kernel_distance(real, fake, seed=0):
 
 
 def read_picture(path):
-    """A picture file -> (3, H, W), floats in [0, 1]; a large one at 299x299, so that no batch of large ones is kept."""
+    """A picture file -> (3, H, W), floats in [0, 1]; a large one at 299x299, or a batch of them would fill memory."""
     picture = torch.from_numpy(read_image(path)).permute(2, 0, 1).float() / 255
     return picture if picture[0].numel() <= 299**2 else resize(picture[None])[0]
 

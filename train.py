@@ -242,9 +242,6 @@ class RunFolder:
 
     def open(self):
         """Write the config and cut the log back: from here on the folder changes."""
-        for folder in (self.path / "samples", self.path / "snapshots"):
-            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-                raise UserError(f"{folder}: no permission to write there")
         with common.atomic_write(self.path / "config.json") as temporary:
             temporary.write_text(json.dumps(self.config, indent=1) + "\n", encoding="utf-8")
         for name in ("samples", "snapshots"):

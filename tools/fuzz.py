@@ -312,8 +312,14 @@ def fault_of(script, status, output, changed):
         return f"status {status}, {output[-2000:]}"
     if status == 2 and (len(told) != 1 or len(told[0]) > 1000):
         return f"not one line: {output[-2000:]}"
+    # A training may begin before it finds that it can't go on; a resume cuts off what it wrote.
+    late = (
+        script == "train.py"
+        and status == 2
+        and any(word in told[0] for word in ("finite", "Permission denied", "can't be written"))
+    )
     begun = {Path("run/config.json")} if script == "train.py" else set()  # before the log is opened
-    if status == 2 and {*changed} - begun and "finite" not in told[0]:  # a training that went wrong leaves a run
+    if status == 2 and {*changed} - begun and not late:
         return f"refused ({told[0]}), but these changed: {', '.join(map(str, changed[:4]))}"
     if broken := [path for path in changed if path.is_file() and not is_whole(path)]:
         return f"half-written: {', '.join(map(str, broken[:4]))}"

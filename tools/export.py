@@ -19,8 +19,13 @@ def export(path, out):
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-if __name__ == "__main__":
+def main():
     parser = Parser(__doc__)
     parser.add_argument("snapshot", type=Path, help="a .pt file in a run's snapshots/")
     parser.add_argument("out", type=Path, help="the file to write")
-    run(lambda: export(**vars(parser.parse_args())))
+    options = parser.parse_args()
+    export(options.snapshot, options.out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -406,7 +406,7 @@ def parse_options(arguments=None):
     add("--lr-d", type=number(float, 0, 1), default=8e-4, help="learning rate of the discriminator (Adam)")
     add("--betas", type=number(float, 0, 0.9999), nargs=2, default=[0.0, 0.99], metavar="B", help="Adam's")
     add("--r1", type=number(float, 0), default=0.2, metavar="GAMMA", help="weight of D's gradient penalty; 0: none")
-    add("--translation", type=number(float, 0, 0.5), default=0.125, help="of all that D sees, up to this part of a side")
+    add("--translation", type=number(float, 0, 0.5), default=0.125, help="of what D sees: up to this part of a side")
     add("--spectral-norm", action="store_true", help="on every convolution of both networks, as in SAGAN")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay per step of the averaged generator")
     add("--precision", choices=("fp32", "bf16"), help="default: bf16 where the device has it")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MAP_NUMBERS = 2**22  # of attention maps made at a time on a CPU: larger blocks of memory cost it more than the sums
+MAP_NUMBERS = 2**22  # of attention maps made at a time on a CPU: larger ones leave its cache
 
 
 def attention_map(query, key):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MAP_NUMBERS = 2**22  # of attention maps made at a time on a CPU: larger ones leave its cache
+MAP_ENTRIES = 2**22  # of attention maps made at a time: larger ones leave a CPU's cache
 
 
 def attention_map(query, key):
@@ -33,12 +33,12 @@ def attend(query, key, value):
 
 
 def attend_fast(query, key, value):
-    """The numbers of `attend`: on a CPU a few pictures at a time, elsewhere by torch's kernel, which keeps no map.
+    """`attend` up to rounding: on CUDA by torch's kernel, which keeps no map, elsewhere a few pictures at a time.
 
     That kernel has no second derivative; inside `sdpa_kernel(SDPBackend.MATH)` torch takes the formula instead.
     """
-    if query.device.type == "cpu":
-        count = max(1, MAP_NUMBERS // query.shape[1] ** 2)  # pictures
+    if query.device.type != "cuda":
+        count = max(1, MAP_ENTRIES // query.shape[1] ** 2)  # pictures
         parts = zip(query.split(count), key.split(count), value.split(count), strict=True)
         return torch.cat([attend(*part) for part in parts])
     query, key, value = (x[:, None] for x in (query, key, value))  # it wants heads: one

@@ -18,8 +18,11 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-GPUS = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-DEVICES = ["cpu", *["mps"] * torch.backends.mps.is_available(), *GPUS, *["cuda"] * bool(GPUS)]  # the best is last
+DEVICES = ["cpu"]  # that this machine has, the best last
+if torch.backends.mps.is_available():
+    DEVICES += ["mps"]
+if torch.cuda.is_available():
+    DEVICES += [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cuda"]
 
 
 class UserError(Exception):

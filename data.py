@@ -62,9 +62,6 @@ def new_folder(folder):
             raise
 
 
-# Fetching -----------------------------------------------------------------------------------------------------
-
-
 def download(url, path, size):
     """Fetch `url` to `path`, going on where an earlier try stopped.  Raises UserError if that doesn't get it all."""
     part, progress, before, reason = Path(f"{path}.part"), Progress(), -1, "the connection ended early"
@@ -117,24 +114,17 @@ def find_dogs(source):
     raise UserError(f"{source}: no Stanford Dogs there (looked for {wanted})")
 
 
-# Cropping (section 3.3) ---------------------------------------------------------------------------------------
-
-
 def read_boxes(annotation):
-    """An annotation file -> ((width, height) of the photo, [(left, top, right, bottom)] in its pixels).
-
-    Raises ValueError with the reason when the file is not a sound annotation.
-    """
+    """An annotation file -> [(left, top, right, bottom)] in pixels.  Raises ValueError if it is not a sound one."""
     try:
         root = ElementTree.parse(annotation)
-        width, height = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("width", "height"))
         edges = ("xmin", "ymin", "xmax", "ymax")
         boxes = [[int(float(box.findtext(edge))) for edge in edges] for box in root.iter("bndbox")]
     except (ElementTree.ParseError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"the annotation can't be read ({error})") from None
     if not boxes:
         raise ValueError("no box in the annotation")
-    return (width, height), boxes
+    return boxes
 
 
 def crop_photo(photo, size, annotation=None):
@@ -142,34 +132,29 @@ def crop_photo(photo, size, annotation=None):
 
     Raises ValueError, or what Pillow raises, for a photo or an annotation that can't be read.
     """
-    annotated_size, boxes = read_boxes(annotation) if annotation else (None, [])
+    boxes, crops = read_boxes(annotation) if annotation else [], []
     with open_picture(photo) as image:
-        # A camera may store a photo on its side and note so.  The annotated size tells which way round the
-        # boxes were drawn: as stored (then each crop is turned upright in the end) or as shown.
-        as_stored = annotated_size == image.size
-        if not as_stored:
-            ImageOps.exif_transpose(image, in_place=True)
         width, height = image.size
         corner, side = (np.array(image.size) - min(image.size)) // 2, min(image.size)
         boxes = np.clip(boxes or [[*corner, *(corner + side)]], 0, (width, height, width, height))
-        crops = []
         for left, top, right, bottom in boxes.tolist():
             if left >= right or top >= bottom:
                 crops.append(None)
                 continue
             # Cut before resizing: the filter must not mix in what lies outside the box.
             crop = image.crop((left, top, right, bottom)).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-            crops.append(ImageOps.exif_transpose(crop) if as_stored else crop)
+            crops.append(ImageOps.exif_transpose(crop))  # a camera may store a photo on its side, and boxes lie there
         return crops
 
 
 def unique_names(files):
     """The stem of each file, with -2 behind where another has it: beagle/001.jpg, pug/001.jpg -> 001, 001-2."""
-    names = {}
+    names, seen = {}, Counter()
     for file in files:
-        name, count = file.stem, 1
+        name = file.stem
         while name.casefold() in names:  # Macs and Windows tell no A from a
-            name, count = f"{file.stem}-{count + 1}", count + 1
+            seen[file.stem] += 1
+            name = f"{file.stem}-{seen[file.stem] + 1}"
         names[name.casefold()] = name
     return list(names.values())
 
@@ -209,9 +194,6 @@ def crop_photos(photos, annotations, parts, size):
         print(f"skipped in all {times:,} x {reason}")
     if not all(any(part.glob("*.png")) for part in parts):
         raise UserError(f"{photos}: none of its {len(files):,} photos can be cropped, or too few for --split")
-
-
-# Reading and showing pictures ---------------------------------------------------------------------------------
 
 
 def list_images(folder):
@@ -257,7 +239,9 @@ def open_picture(path):
     white = 65535 if deep else 1 if image.mode == "F" else 255
     if not (values.min() >= 0 and values.max() <= white):
         raise ValueError(f"grey from {values.min():g} to {values.max():g}, not from 0 to {white}: save it with 8 bits")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    plain = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    plain.info["exif"] = image.getexif().tobytes()  # it may tell that the picture is on its side
+    return plain
 
 
 def read_image(path):

@@ -6,8 +6,8 @@
     python fid.py real.npz fake/                     either side may be such a file
     torchrun --nproc-per-node 2 fid.py real/ fake/   the pictures shared out, the same numbers
 
-The last line printed is "FID: 12.3456", the number that pytorch-fid prints for the same files.  Its weights for the
-Inception network (91 MB) are fetched once, to where torch.hub keeps such files.
+The last line printed is "FID: 12.3456", pytorch-fid's number for folders of more than 2,048 pictures.  Its weights for
+the Inception network (91 MB) are fetched once, to where torch.hub keeps such files.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def branches(kind, c=192, pool=average_pool):
     """What goes on in a block: branches side by side, whose results are concatenated.
 
     A branch is a list of layers, one after the other: a pool, or a convolution as (name in the file of weights, output
-    channels, kernel = 1, stride = 1).  c: what differs from block to block.  Beginnings in common are computed once.
+    channels, kernel = 1, stride = 1).  c: channels that blocks differ in.  Beginnings in common are computed once.
     """
     return {
         "A": [[("branch1x1", 64)],
@@ -168,18 +168,15 @@ def load_inception(weights=None, device="cpu"):
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL, path, hash_prefix=SHA256)  # whole and right, or not at all
         except Exception as error:  # no network, a full disk, another file: each has several kinds
-            advice = f"get {URL} (91 MB) by other means and put it at {path}, or name it with --weights FILE"
+            advice = f"get {URL} (91 MB), put it at {path} or name it: --weights (train.py: --inception)"
             raise UserError(f"Inception's weights can't be fetched ({error}): {advice}") from None
     state = load_checkpoint(path)
     with torch.device("meta"):  # no time for weights that are replaced
         inception = Inception().eval()
     try:
         inception.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError:
-        wanted, found = ({k: getattr(v, "shape", None) for k, v in s.items()} for s in (inception.state_dict(), state))
-        name, *more = (name for name in wanted | found if wanted.get(name) != found.get(name))
-        fault = f"{name} has the shape {found.get(name)}, not {wanted.get(name)}, and {len(more)} more are wrong"
-        raise UserError(f"{path}: not the weights of FID's Inception: {fault}") from None
+    except RuntimeError as error:  # it names the entries
+        raise UserError(f"{path}: not the weights of FID's Inception: {str(error)[:300]} ...") from None
     if rank() == 0 and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(SHA256):
         print(f"warning: {path} isn't the usual file ({SHA256}...): numbers differ from others'", file=sys.stderr)
     for part in inception.modules():
@@ -188,44 +185,25 @@ def load_inception(weights=None, device="cpu"):
     return inception.to(device, torch.float32, memory_format=torch.channels_last)
 
 
-# Statistics and distances -------------------------------------------------------------------------------------
+def collect(batches, width=FEATURES):
+    """Moments of features that come as batches (B, width), from any device, of all processes together.
 
-
-class Statistics:
-    """Mean and covariance of features that come in batches: float64 sums, 34 MB however many there are.
-
-    mu (width,) and sigma (width, width), divided by count - 1 as np.cov does, are float64 arrays.
+    float64 sums: 34 MB, however many pictures there are.  sigma is divided by count - 1, as np.cov does.
     """
-
-    def __init__(self, width=FEATURES):
-        self.count = 0
-        self.sum = torch.zeros(width, dtype=torch.float64)  # of f
-        self.products = torch.zeros(width, width, dtype=torch.float64)  # of f f^T
-
-    def add(self, features):
-        """Take in features (B, width) from any device."""
+    count, mean = torch.tensor(0), torch.zeros(width, dtype=torch.float64)
+    products = torch.zeros(width, width, dtype=torch.float64)
+    for features in batches:
         features = features.cpu().double()  # in this order: mps has no float64
-        self.count += len(features)
-        self.sum += features.sum(0)
-        self.products.addmm_(features.T, features)
-
-    def all_reduce(self):
-        """Become the statistics of all processes' features, in each of them.  Without torchrun: nothing to do."""
-        if dist.is_initialized():
-            count = torch.tensor(self.count)
-            for total in (count, self.sum, self.products):
-                dist.all_reduce(total)
-            self.count = count.item()
-
-    @property
-    def mu(self):
-        return (self.sum / self.count).numpy()
-
-    @property
-    def sigma(self):
-        if self.count < 2:
-            raise UserError("one picture has no covariance: FID needs 2 or more a side, better 10,000")
-        return (self.products.numpy() - np.outer(self.mu, self.sum)) / (self.count - 1)
+        count += len(features)
+        mean += features.sum(0)
+        products.addmm_(features.T, features)
+    if dist.is_initialized():
+        for total in (count, mean, products):
+            dist.all_reduce(total)
+    if count < 2:
+        raise UserError("one picture has no covariance: FID needs 2 or more a side, better 10,000")
+    mean /= count
+    return Moments(mean.numpy(), ((products - count * mean.outer(mean)) / (count - 1)).numpy(), count.item())
 
 
 def factor(sigma):
@@ -275,17 +253,14 @@ def kernel_distance(real, fake, seed=0):
     Unbiased: with few pictures FID comes out too high, KID only less certain.  The features are dealt at random into
     10 blocks (more where a block would have over 1,000); the spread of the blocks' estimates tells how certain.
     """
-    fewest = min(len(real), len(fake))
+    fewest, most = sorted((len(real), len(fake)))
     if fewest < 4:
         raise UserError(f"--kid needs 4 or more pictures a side, here {len(real)} and {len(fake)}")
-    blocks = min(max(10, fewest // 1000), fewest // 2)  # two pictures or more in each
+    blocks = min(max(10, -(-most // 1000)), fewest // 2)  # two pictures or more in each
     generator = torch.Generator().manual_seed(seed)
     sides = [x[torch.randperm(len(x), generator=generator)].tensor_split(blocks) for x in (real, fake)]
     estimates = torch.stack([squared_mmd(x.double(), y.double()) for x, y in zip(*sides, strict=True)])
     return estimates.mean().item(), estimates.std().item() / blocks**0.5
-
-
-# Folders and files --------------------------------------------------------------------------------------------
 
 
 def read_picture(path):
@@ -313,15 +288,6 @@ def picture_features(folder, paths, inception, batch=48):
                 progress(f"{folder}: {done:,} of {len(share):,} pictures, {speed:.1f} a second", done == len(share))
 
 
-def collect(batches):
-    """Moments of features that come as batches (B, 2048), of all processes together."""
-    statistics = Statistics()
-    for features in batches:
-        statistics.add(features)
-    statistics.all_reduce()
-    return Moments(statistics.mu, statistics.sigma, statistics.count)
-
-
 def folder_statistics(folder, inception, batch=48):
     """Moments of a folder's pictures.  Under torchrun every process calls this, and gets those of the whole."""
     return collect(picture_features(folder, list_images(folder), inception, batch))
@@ -336,12 +302,6 @@ def gather(batches):
     return torch.cat(shares)
 
 
-def write_statistics(path, mu, sigma, count):
-    """An .npz as pytorch-fid reads it (mu and sigma, float64), and the count of pictures."""
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, mu=mu, sigma=sigma, count=count)
-
-
 def read_statistics(path):
     """Moments from an .npz; the count is None if it doesn't tell.  Raises UserError if it isn't one."""
     try:
@@ -351,10 +311,8 @@ def read_statistics(path):
     except Exception as error:  # numpy raises nearly anything
         raise UserError(f"{path}: can't be read as statistics, an .npz with mu and sigma ({error})") from None
     shapes = mu.shape == (FEATURES,) and sigma.shape == (FEATURES, FEATURES)
-    if not (shapes and np.isfinite(mu).all() and np.allclose(sigma, sigma.T, atol=1e-6)):
-        raise UserError(
-            f"{path}: mu {mu.shape} and sigma {sigma.shape} aren't a mean and a covariance of 2048 features"
-        )
+    if not (shapes and np.isfinite(sigma).all() and np.allclose(sigma, sigma.T, atol=1e-6)):
+        raise UserError(f"{path}: mu {mu.shape} and sigma {sigma.shape} aren't mean and covariance of 2048 features")
     return Moments(mu, sigma, count)
 
 
@@ -375,8 +333,6 @@ def main():
     # What is wrong is told before weights are fetched and the network is at work.
     given, folders = {}, {}
     for side in sides:
-        if side.is_file() and side.suffix.lower() != ".npz":
-            raise UserError(f"{side} is a {side.suffix} file; a folder of pictures or an .npz of statistics is meant")
         if side.suffix.lower() == ".npz" and not side.is_dir():
             given[side] = read_statistics(side)
         else:
@@ -399,12 +355,11 @@ def main():
         print(f"{side}: {given[side].count or 'an unknown number of'} pictures")
     if options.save_stats:
         if rank() == 0:
-            write_statistics(fake, *given[real])
+            with atomic_write(fake) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **given[real]._asdict())  # mu and sigma, as pytorch-fid reads them, and count
         return
     if any(side.count and side.count <= FEATURES for side in given.values()) and rank() == 0:
-        print(
-            "warning: up to 2,048 pictures FID is too high: compare equal counts only, or use --kid", file=sys.stderr
-        )
+        print("warning: up to 2,048 pictures FID is too high: compare equal counts or use --kid", file=sys.stderr)
     if options.kid:
         print("KID: {:.6f} +- {:.6f}".format(*kernel_distance(features[real], features[fake], options.seed)))
     print(f"FID: {frechet_distance(*given[real][:2], *given[fake][:2]):.4f}")

@@ -112,13 +112,11 @@ def build(kind, size, options):
 
 @contextmanager
 def spectral_norm_once(*networks):
-    """With spectral norm: inside the block each weight is normalised once, in float32 whatever autocast says."""
+    """With spectral norm: inside the block each weight is normalised once.  Enter it before autocast: in float32."""
     with parametrize.cached():
-        for network in networks:
-            with torch.autocast(next(network.parameters()).device.type, enabled=False):
-                for module in network.modules():
-                    if parametrize.is_parametrized(module):
-                        module.weight  # noqa: B018  (computed now and kept)
+        for module in (module for network in networks for module in network.modules()):
+            if parametrize.is_parametrized(module):
+                module.weight  # noqa: B018  (computed now and kept)
         yield
 
 

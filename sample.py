@@ -9,7 +9,6 @@ python sample.py runs/full --step 5000                  any of these from an ear
 """
 
 import math
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -55,18 +54,14 @@ def latents(seed, count):
     return torch.randn(count, Z_DIM, generator=torch.Generator().manual_seed(seed))
 
 
-def write_pictures(generator, seed, count, out, batch=64):
+def write_pictures(generator, seed, count, out):
     """Write `count` PNG files to the new folder `out`, which has its name when they are all there."""
-    z, progress = latents(seed, count), Progress()
-    with new_folder(out) as folder, ThreadPool() as pool:
-
-        def write(index, picture):
-            Image.fromarray(picture).save(folder / f"{index:05d}.png")
-
-        for start in range(0, count, batch):
-            pictures = generate(generator, z[start : start + batch], batch).permute(0, 2, 3, 1).cpu().numpy()
-            pool.starmap(write, enumerate(pictures, start))
-            done = start + len(pictures)
+    progress, done = Progress(), 0
+    with new_folder(out) as folder:
+        for z in latents(seed, count).split(64):
+            for picture in generate(generator, z).permute(0, 2, 3, 1).cpu().numpy():
+                Image.fromarray(picture).save(folder / f"{done:05d}.png")
+                done += 1
             progress(f"{out}: {done:,} of {count:,} pictures", last=done == count)
 
 
@@ -139,7 +134,6 @@ def main():
     add("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
     add("--attention", action="store_true", help="draw where points of generated dogs look")
     add("--interpolate", action="store_true", help="draw the way from one dog to another")
-    add("--batch", type=number(int, 1, 10**5), default=64, help="pictures at a time, with --count")
     add("--out", type=Path, help="the picture, or with --count the folder, to write; default: in the run folder")
     parser.add_seed_and_device()
     args = parser.parse_args()
@@ -148,7 +142,7 @@ def main():
     generator, step = load_generator(find_snapshot(args.run, args.step), args.device)
     folder = Path() if args.run.suffix == ".pt" else args.run
     if args.count:
-        write_pictures(generator, args.seed, args.count, args.out or folder / f"pictures-{step:06d}", args.batch)
+        write_pictures(generator, args.seed, args.count, args.out or folder / f"pictures-{step:06d}")
         return
     if args.attention:
         name, grid = "attention", attention_grid(generator, args.seed)

@@ -102,19 +102,17 @@ def fixed_z(seed, count):
     return torch.randn(count, Z_DIM, generator=random_generator(seed, 2))
 
 
-# One step -----------------------------------------------------------------------------------------------------
-
-
 def translate(x, shift):
-    """Each picture (B, C, S, S) moved by its shift (B, 2) of whole pixels; its mirror image follows at the edge.
+    """Pictures (B, C, S, S), each moved by its own shift (B, 2) of rows and columns; at the edge it is mirrored.
 
-    So D learns the photos less by heart: each comes in many places (DiffAugment, Zhao et al. 2020).
+    So D learns the photos less by heart: each comes in many places (DiffAugment, Zhao et al. 2020).  Rows and columns
+    are picked by products with matrices of 0 and 1: fast, and the gradient is the same whatever the threads.
     """
-    last = x.shape[-1] - 1
-    place = torch.arange(last + 1, device=x.device) + shift[:, :, None]  # (B, 2, S)
-    rows, columns = (last - (last - place.abs()).abs()).unbind(1)  # -1 -> 1, S -> S - 2
-    picture = torch.arange(len(x), device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    size = x.shape[-1]
+    source = torch.arange(size, device=x.device) - shift[:, :, None]  # (B, 2, S)
+    source = size - 1 - (size - 1 - source.abs()).abs()  # -1 -> 1, S -> S - 2
+    rows, columns = F.one_hot(source, size).to(x.dtype).unbind(1)  # (B, S, S) each
+    return rows[:, None] @ x @ columns[:, None].mT
 
 
 def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_g, shifts, r1_weight, autocast):
@@ -123,10 +121,10 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     real: (B, 3, S, S) in [-1, 1]; z_d, z_g: (B, Z_DIM); shifts: (B, 3, 2), whole pixels; r1_weight: 0 in most steps.
     Returns a tensor (5,) on the device, to be summed up: the losses of D and G, the mean D(x) and D(G(z)), and 1.
     """
-    with autocast, spectral_norm_once(generator, discriminator):  # D's turn
+    real = translate(real, shifts[:, 0])
+    with spectral_norm_once(generator, discriminator), autocast:  # D's turn
         with torch.no_grad():
             fake = translate(generator(z_d), shifts[:, 1]).to(real.dtype)
-        real = translate(real, shifts[:, 0])
         # One pass for both: D has no batch norm, so each logit is the same as in a pass of its own.
         real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)
         d_loss = discriminator_loss(real_logits, fake_logits)
@@ -137,7 +135,7 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     optimizer_d.step()
 
     discriminator.requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
-    with autocast, spectral_norm_once(generator, discriminator):
+    with spectral_norm_once(generator, discriminator), autocast:
         g_loss = generator_loss(discriminator(translate(generator(z_g), shifts[:, 2])).float())
     optimizer_g.zero_grad()
     g_loss.backward()
@@ -174,9 +172,6 @@ def update_ema(generator_ema, generator, step, decay):
 def to_device(x, device):
     """Without waiting for it: on CUDA from pinned memory."""
     return x.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else x.to(device)
-
-
-# A run --------------------------------------------------------------------------------------------------------
 
 
 def make_networks(size, options, device):
@@ -295,10 +290,7 @@ def check_finite(step, sums, networks, out):
     """Raise UserError if a loss or a weight is infinite or not a number: before it gets into a checkpoint."""
     tensors = [sums, *(p for network in networks for p in network.parameters())]
     if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
-        raise UserError(
-            f"step {step}: a loss or weight isn't finite any more; begin anew with lower --lr-g and --lr-d. "
-            f"What {out} holds is from before that, and resumed it would get here again"
-        )
+        raise UserError(f"step {step}: a loss or weight is not finite; begin anew with lower --lr-g and --lr-d")
 
 
 def train(options):
@@ -326,6 +318,7 @@ def train(options):
     z_fixed = fixed_z(options.seed, 1024).to(device)
     measure_fid = fid_meter(options, device) if options.fid_every else None
     minutes = float("inf") if options.minutes is None else options.minutes
+    periods = options.log_every, options.sample_every, options.fid_every
     photos, progress, begin = photos.to(device), Progress(), time.monotonic()
 
     out.mkdir(parents=True, exist_ok=True)
@@ -339,10 +332,7 @@ def train(options):
         while True:
             # Maintenance comes before the step and ends by saving, so that no half of it is ever resumed.
             last = step >= options.steps
-            row_due, samples_due, fid_due = (
-                bool(every) and step % every == 0
-                for every in (options.log_every, options.sample_every, options.fid_every)
-            )
+            row_due, samples_due, fid_due = (bool(every) and step % every == 0 for every in periods)
             samples_due |= last or step in MILESTONES
             if step > first_step and (row_due or samples_due or fid_due):
                 if dist.is_initialized():

@@ -59,16 +59,16 @@ def test_rows_of_a_map_are_probabilities_however_large_the_scores():
     torch.testing.assert_close(rows.sum(dim=2), torch.ones(5, 12, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("numbers", [1, 2 * 12 * 12, attention.MAP_NUMBERS])  # one, two and all pictures at a time
+@pytest.mark.parametrize("numbers", [1, 2 * 12 * 12, attention.MAP_ENTRIES])  # one, two and all pictures at a time
 def test_fast_attention_on_a_cpu_is_the_formula_to_the_second_derivative(numbers, monkeypatch):
-    monkeypatch.setattr(attention, "MAP_NUMBERS", numbers)
+    monkeypatch.setattr(attention, "MAP_ENTRIES", numbers)
     for fast, exact in zip(derivatives(attend_fast, some_qkv()), derivatives(attend, some_qkv()), strict=True):
         torch.testing.assert_close(fast, exact, rtol=1e-12, atol=1e-12)
 
 
 def test_on_a_cpu_the_maps_of_few_pictures_are_made_at_a_time(monkeypatch):
     made = []
-    monkeypatch.setattr(attention, "MAP_NUMBERS", 2 * 12 * 12)
+    monkeypatch.setattr(attention, "MAP_ENTRIES", 2 * 12 * 12)
     monkeypatch.setattr(attention, "attention_map", lambda *qk: made.append(attention_map(*qk)) or made[-1])
     attend_fast(*some_qkv())
     assert [len(maps) for maps in made] == [2, 2, 1]

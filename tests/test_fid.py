@@ -147,16 +147,16 @@ def test_names_and_shapes_are_those_of_the_well_known_file():
     [
         (lambda state: state.pop("Mixed_6c.branch_pool.bn.bias"), "Mixed_6c.branch_pool.bn.bias"),
         (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "AuxLogits.fc.bias"),
-        (lambda state: state.update({"fc.weight": torch.zeros(1000, 2048)}), "fc.weight has the shape .*1000, 2048"),
+        (lambda state: state.update({"fc.weight": torch.zeros(1000, 2048)}), "fc.weight.*1000, 2048"),
         (lambda state: state.update({"fc.bias": "x"}), "fc.bias"),
-        (lambda state: [state.clear(), state.update({"epoch": 3})], "Conv2d_1a_3x3.conv.weight .* more are wrong"),
+        (lambda state: [state.clear(), state.update({"epoch": 3})], "Conv2d_1a_3x3.conv.weight"),
     ],
 )
 def test_weights_of_another_network_are_refused_naming_the_entry(tmp_path, spoil, name):
     state = {name: torch.zeros(()).expand(shape) for name, shape in NAMES}
     spoil(state)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(fid.UserError, match=f"other.pth: not the weights of FID's Inception: {name}"):
+    with pytest.raises(fid.UserError, match=f"(?s)other.pth: not the weights.*{name}"):
         fid.load_inception(tmp_path / "other.pth")
 
 
@@ -166,7 +166,7 @@ def test_weights_are_fetched_once_and_checked_and_offline_one_hears_what_to_do(m
     monkeypatch.setattr(fid, "URL", offline)
     with pytest.raises(fid.UserError) as caught:
         fid.load_inception()
-    assert all(part in str(caught.value) for part in (offline, str(path), "--weights FILE"))
+    assert all(part in str(caught.value) for part in (offline, str(path), "--weights"))
     monkeypatch.setattr(fid, "URL", weights.as_uri())
     with pytest.raises(fid.UserError, match="hash"):
         fid.load_inception()
@@ -188,9 +188,7 @@ def normals(*shape, seed=0):
 def test_statistics_are_numpys_whatever_the_batches():
     features = normals(101, 7) * torch.arange(1, 8) + 5
     for sizes in ((101,), (1,) * 101, (3, 90, 8)):
-        total = fid.Statistics(7)
-        for part in features.split(sizes):
-            total.add(part)
+        total = fid.collect(features.split(sizes), 7)
         assert total.count == 101
         np.testing.assert_allclose(total.mu, features.mean(0), rtol=1e-12)
         np.testing.assert_allclose(total.sigma, np.cov(features.numpy(), rowvar=False), rtol=1e-9, atol=1e-11)
@@ -198,9 +196,7 @@ def test_statistics_are_numpys_whatever_the_batches():
 
 def test_plain_sums_keep_the_digits_of_a_million_features():
     features = 7 + 0.01 * normals(1000, 4)  # a mean as large as features get, and little variance
-    total = fid.Statistics(4)
-    for _ in range(1000):
-        total.add(features)
+    total = fid.collect([features] * 1000, 4)
     exact = np.cov(features.numpy(), rowvar=False) * (999 / 1000) * (10**6 / (10**6 - 1))
     np.testing.assert_allclose(total.sigma, exact, rtol=0, atol=1e-10)  # 2,048 of these move FID by 2e-7
 
@@ -221,8 +217,7 @@ def test_features_leave_mps_before_they_become_float64(tmp_path, command, monkey
     features = normals(9, 5).float()
     with pytest.raises(TypeError):
         features.as_subclass(OnMps).to("cpu", torch.float64)  # so the fake tells
-    total = fid.Statistics(5)
-    total.add(features.as_subclass(OnMps))
+    total = fid.collect([features.as_subclass(OnMps)], 5)
     np.testing.assert_allclose(total.mu, features.double().mean(0))
     folders = [write(tmp_path / name, random_pictures(seed, 4)) for seed, name in enumerate("ab")]
     plain = command(*folders, "--kid")
@@ -374,7 +369,7 @@ def test_collapsed_and_identical_folders(tmp_path, command):
 
 def test_as_many_pictures_as_features_are_too_few(tmp_path, command):
     for count, warned in ((2048, True), (2049, False)):  # their covariance has rank count - 1
-        fid.write_statistics(tmp_path / "a.npz", np.zeros(2048), np.eye(2048), count)
+        np.savez(tmp_path / "a.npz", mu=np.zeros(2048), sigma=np.eye(2048), count=count)
         assert ("warning" in command(tmp_path / "a.npz", tmp_path / "a.npz")[2]) == warned
 
 
@@ -432,8 +427,8 @@ def mistakes(tmp_path, monkeypatch):
         ("good other.npz", ["other.npz", "mu and sigma"]),
         ("good text.npz", ["text.npz"]),
         ("good nix.npz", ["nix.npz"]),
-        ("real.zip good", ["real.zip", ".zip", "folder", ".npz"]),
-        ("good x.npy", ["x.npy", ".npy", "folder", ".npz"]),
+        ("real.zip good", ["real.zip", "a file", "folder"]),
+        ("good x.npy", ["x.npy", "a file", "folder"]),
         ("good sound.npz --kid", ["--kid", ".npz"]),
         ("--save-stats good x", ["--save-stats x", ".npz"]),
         ("--save-stats good nan.npz", ["--save-stats nan.npz"]),

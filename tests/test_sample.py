@@ -103,10 +103,10 @@ def test_the_first_z_are_the_same_whatever_the_count():
     assert not torch.equal(sample.latents(4, 5), many[:5])
 
 
-def test_written_pictures_are_those_of_the_seeds_z_whatever_count_and_batch(generator, tmp_path):
-    wanted = generate(generator, sample.latents(1, 20))
-    for name, count, batch in (("a", 20, 64), ("b", 20, 7), ("c", 9, 64)):
-        sample.write_pictures(generator, 1, count, tmp_path / name, batch)
+def test_written_pictures_are_those_of_the_seeds_z_whatever_the_count(generator, tmp_path):
+    wanted = generate(generator, sample.latents(1, 70))
+    for name, count in (("a", 70), ("b", 9)):
+        sample.write_pictures(generator, 1, count, tmp_path / name)
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == [f"{i:05d}.png" for i in range(count)]
         assert torch.equal(load_folder(tmp_path / name), wanted[:count])
 
@@ -122,7 +122,7 @@ def test_pictures_cut_short_leave_no_folder_that_could_be_measured(generator, tm
     pictures = iter([generate(generator, sample.latents(0, 2))])
     monkeypatch.setattr(sample, "generate", lambda *_: next(pictures))
     with pytest.raises(StopIteration):
-        sample.write_pictures(generator, 0, 4, tmp_path / "fake", batch=2)
+        sample.write_pictures(generator, 0, 70, tmp_path / "fake")
     assert not (tmp_path / "fake").exists()
 
 

@@ -92,7 +92,7 @@ def some_batch(batch=4):
 def moved(x, shift, most=4):
     """translate(), by padding and cutting."""
     padded, side = F.pad(x, (most,) * 4, mode="reflect"), x.shape[-1]
-    places = (most + shift).tolist()
+    places = (most - shift).tolist()
     return torch.stack([p[:, y : y + side, x : x + side] for p, (y, x) in zip(padded, places, strict=True)])
 
 
@@ -471,7 +471,7 @@ class Colours(nn.Module):
     """In Inception's place, which is slow: 2,048 features, of which the first three tell pictures apart."""
 
     def forward(self, images):
-        return F.pad(100 * images.mean((2, 3)), (0, 2045))
+        return F.pad(100 * torch.stack([image.mean((1, 2)) for image in images]), (0, 2045))
 
 
 def gaussian(features):
@@ -485,7 +485,7 @@ def test_fid_in_a_run_is_that_of_its_snapshot_and_changes_nothing_else(
 ):
     colours, more = Colours(), []
     monkeypatch.setattr(fid, "load_inception", lambda weights, device: colours)
-    real = colours(torch.cat([fid.read_picture(path) for path in sorted(photos.iterdir())]))
+    real = colours([fid.read_picture(path) for path in sorted(photos.iterdir())])
     if given == "statistics":
         mu, sigma = gaussian(real)
         np.savez(tmp_path / "real.npz", mu=mu, sigma=sigma)

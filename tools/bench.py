@@ -110,9 +110,7 @@ def bench_fid(device, rounds, folder):
     print_rows("Inception, 64x64 pictures", medians(ways, rounds, device), "pictures/s", 32)
 
     def one_by_one():
-        found = fid.Statistics()
-        for path in list_images(folder / "pictures"):
-            found.add(plain(fid.read_picture(path)))
+        fid.collect(plain(fid.read_picture(path)[None]) for path in list_images(folder / "pictures"))
 
     def by_fid():
         with redirect_stderr(io.StringIO()):

@@ -149,12 +149,13 @@ def first_steps(device, precision, *arguments, steps=2):
         for layer in network.attention.values():
             torch.nn.init.constant_(layer.gamma, 0.5)
     draw, figures = torch.Generator().manual_seed(0), []
+    shifts = torch.randint(-8, 9, (8, 3, 2), generator=draw).to(device)
     pictures = torch.nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=draw), 64) * 2 - 1
     pictures = pictures.to(device, memory_format=torch.channels_last)
     for step in range(steps):
         z_d, z_g = (z.to(device) for z in torch.randn(2, 8, Z_DIM, generator=draw))
         r1 = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
-        figures.append(train.train_step(*networks, pictures, z_d, z_g, r1, autocast)[:4].cpu())
+        figures.append(train.train_step(*networks, pictures, z_d, z_g, shifts, r1, autocast)[:4].cpu())
     return torch.stack(figures), torch.cat([p.grad.cpu().flatten() for n in networks[:2] for p in n.parameters()])
 
 
@@ -190,13 +191,14 @@ def speed():
             autocast = torch.autocast(torch.device(DEVICE).type, torch.bfloat16, enabled=precision == "bf16")
             real, z = torch.rand(batch, 3, 64, 64), torch.randn(batch, Z_DIM, device=DEVICE)
             real = real.to(DEVICE, memory_format=torch.channels_last)
+            shifts = torch.randint(-8, 9, (batch, 3, 2), device=DEVICE)
             for step in range(-16 if CUDA else 0, steps):
                 if step == 0:
                     if CUDA:
                         torch.cuda.synchronize()
                         torch.cuda.reset_peak_memory_stats()
                     begin = time.perf_counter()
-                train.train_step(*networks, real, z, z, 0.8 if step % train.R1_EVERY == 0 else 0, autocast)
+                train.train_step(*networks, real, z, z, shifts, 0.8 if step % train.R1_EVERY == 0 else 0, autocast)
             if CUDA:
                 torch.cuda.synchronize()
             rate = steps * batch / (time.perf_counter() - begin)

@@ -188,8 +188,6 @@ def init_processes(device):
             raise UserError(f"torchrun: {torch.cuda.device_count()} GPUs here, --nproc-per-node asks for more")
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    elif device != "cpu":
-        raise UserError(f"--device {device}: torchrun takes cuda, a GPU for each process, or cpu")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     if dist.get_rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -35,8 +35,7 @@ FEATURES = 2048
 Moments = namedtuple("Moments", "mu sigma count")  # float64 arrays (2048,) and (2048, 2048), and an int
 
 
-# Inception-v3 (Szegedy et al. 2015) ---------------------------------------------------------------------------
-
+# Inception-v3 (Szegedy et al. 2015).
 # The weights are those of the network of 2015, which differs from today's: average pools leave the padding out of the
 # average, the last block pools the maximum, and there are 1008 classes.
 

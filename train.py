@@ -42,8 +42,6 @@ FREE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "rea
 FREE |= {"log_every", "sample_every", "fid_every"}
 
 
-# The losses (section 2.1) -------------------------------------------------------------------------------------
-#
 # D gives logits: D(x) of the article is sigmoid(logit).  With softplus(t) = log(1 + exp t),
 # -log sigmoid(t) = softplus(-t) and -log(1 - sigmoid(t)) = softplus(t): no log of a rounded 0, ever.
 
@@ -66,8 +64,6 @@ def r1_penalty(discriminator, real):
     return grad.float().square().sum(dim=(1, 2, 3)).mean()
 
 
-# Randomness ---------------------------------------------------------------------------------------------------
-#
 # Every random number of a step comes from (seed, step) alone.  So a resumed run goes on exactly, the article's
 # variants see the same photos and the same z, and nothing that runs in between can disturb them.
 
@@ -95,11 +91,6 @@ def draw_step(seed, step, batch, count):
     index = torch.stack([photo_order(seed, place // count, count)[place % count] for place in places])
     mirror = torch.rand(batch, generator=rng) < 0.5
     return z_d, z_g, index, mirror, 2 * torch.rand(batch, 3, 2, generator=rng) - 1
-
-
-def fixed_z(seed, count):
-    """The z (count, Z_DIM) of all sample grids of a run, which also measure batch norm's statistics."""
-    return torch.randn(count, Z_DIM, generator=random_generator(seed, 2))
 
 
 def translate(x, shift):
@@ -212,10 +203,12 @@ def read_config(folder):
 
 
 class RunFolder:
-    """What a run writes, and how it goes on where its checkpoint is: the log is cut back to that."""
+    """What a run writes, and how it goes on where its checkpoint is: the log is cut back to that.
+
+    `parts`: {name: module or optimiser} that a checkpoint holds.
+    """
 
     def __init__(self, path, config, parts):
-        """`parts`: {name: module or optimiser} that a checkpoint holds."""
         self.path, self.config, self.parts, self.log_bytes = path, config, parts, 0
 
     def load(self):
@@ -286,7 +279,7 @@ def gammas(network):
     return " ".join(f"{layer.gamma.item():.5f}" for layer in network.attention.values())
 
 
-def check_finite(step, sums, networks, out):
+def check_finite(step, sums, networks):
     """Raise UserError if a loss or a weight is infinite or not a number: before it gets into a checkpoint."""
     tensors = [sums, *(p for network in networks for p in network.parameters())]
     if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
@@ -315,7 +308,8 @@ def train(options):
     parts = {"generator": generator, "discriminator": discriminator, "generator_ema": generator_ema}
     folder = RunFolder(out, config, parts | {"optimizer_g": optimizer_g, "optimizer_d": optimizer_d})
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=options.precision == "bf16")
-    z_fixed = fixed_z(options.seed, 1024).to(device)
+    # The first 64 make the grids of samples, all measure batch norm's statistics.
+    z_fixed = torch.randn(1024, Z_DIM, generator=random_generator(options.seed, 2)).to(device)
     measure_fid = fid_meter(options, device) if options.fid_every else None
     minutes = float("inf") if options.minutes is None else options.minutes
     periods = options.log_every, options.sample_every, options.fid_every
@@ -337,7 +331,7 @@ def train(options):
             if step > first_step and (row_due or samples_due or fid_due):
                 if dist.is_initialized():
                     dist.all_reduce(sums)
-                check_finite(step, sums, networks[:2], out)
+                check_finite(step, sums, networks[:2])
                 now = time.monotonic()
                 if common.max_over_ranks(bool(stop) or now - begin > minutes * 60):
                     last = samples_due = True
@@ -350,13 +344,10 @@ def train(options):
                     folder.write_row([step, *figures, gammas(generator), gammas(discriminator), rate, distance])
                     if samples_due:
                         folder.write_samples(generator_ema, z_fixed[:64], step)
-                    seconds = (options.steps - step) * (time.monotonic() - begin) / (step - first_step)
-                    left = datetime.timedelta(seconds=round(seconds))
-                    progress(
-                        f"step {step:,} of {options.steps:,}  d_loss {figures[0]}  g_loss {figures[1]}  "
-                        f"{f'FID {distance}  ' if distance else ''}{rate} images/s  {left} left",
-                        last=last or fid_due,
-                    )
+                    left = round((options.steps - step) * (time.monotonic() - begin) / (step - first_step))
+                    text = f"step {step:,} of {options.steps:,}  d_loss {figures[0]}  g_loss {figures[1]}"
+                    text += f"  FID {distance}" if distance else ""
+                    progress(f"{text}  {rate} images/s  {datetime.timedelta(seconds=left)} left", last=last or fid_due)
                     if samples_due or fid_due or now - last_save > 60:
                         folder.save(step)
                         last_save = now
@@ -424,10 +415,7 @@ def parse_options(arguments=None):
         options.data, options.out = Path(options.data), options.resume
     options.out = options.out or Path("runs") / variant(options)
     if not options.data.is_dir():
-        advice = f"{options.out} was begun with these pictures: name them with --data"
-        if not options.resume:
-            advice = "make pictures with `python data.py` (the Stanford Dogs) or `python data.py --toy 2048`"
-        raise UserError(f"{options.data}: no such folder; {advice}")
+        raise UserError(f"{options.data}: no such folder; `python data.py` makes one, --data names another")
     if not options.resume and options.out.is_dir() and any(p.name[0] != "." for p in options.out.iterdir()):
         raise UserError(f"{options.out} isn't empty: go on with --resume {options.out}, or choose another --out")
     return options

@@ -232,7 +232,7 @@ def spoil_file(arguments, used, rng):
 def spoil_link(arguments, used, rng):
     """A new entry, or one in the place of another, is a link: to a folder, in circles or to nothing."""
     entries = sorted(path for name in used for path in [Path(name), *Path(name).rglob("*")])
-    path = rng.choice(entries)
+    path = rng.choice([path for path in entries if path.name != "log.csv"])  # which is appended to, wherever it leads
     if path.is_dir() and rng.random() < 0.7:
         path /= rng.choice(["a", "z", "z.png", "000009.pt"])
     elif path.is_dir():

@@ -337,7 +337,7 @@ def main():
         else:
             folders[side] = list_images(side)
     if options.save_stats and (fake.suffix.lower() != ".npz" or fake.exists() or not fake.parent.is_dir()):
-        raise UserError(f"--save-stats {fake}: the name of a new .npz, in a folder that is there, is meant")
+        raise UserError(f"--save-stats {fake}: give a new .npz (it may not exist) in a folder that is there")
     if options.kid and (options.save_stats or given):
         raise UserError("--kid compares the pictures of two folders; an .npz holds none")
     device = init_processes(options.device)

@@ -186,7 +186,7 @@ def draw(curves, last, unit="", include=(), stops=()):
     values = [value for *_, points in curves for point in points for value in point[1:]] + list(include)
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.5
-    low, high = low - room * (low not in include), high + room * (high not in include)
+    low, high = low - room * (low not in include), high + room * (high == low or high not in include)
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
     def x(step):

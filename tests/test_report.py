@@ -102,6 +102,11 @@ def test_a_curve_ends_where_its_log_does_and_marks_stand_where_their_steps_are()
     assert re.findall(r'text-anchor="middle">(.*?)<', svg) == ["0.5", "2.5", "5", "10", "15", "20"]
 
 
+def test_a_curve_of_one_value_is_drawn():
+    for value in (0.0, 3.0):
+        assert "<path" in report.draw([("full", "s0", [(10, value, value, value)])], 10, include=(0,))
+
+
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
     falling = [(step, 100.0 - step) for step in range(1, 101)]
     assert report.stops_improving(falling) == "not yet"

@@ -33,12 +33,12 @@ def attend(query, key, value):
 
 
 def attend_fast(query, key, value):
-    """`attend` up to rounding: on CUDA by torch's kernel, which keeps no map, elsewhere a few pictures at a time.
+    """`attend` up to rounding: on CUDA by torch's kernel, which keeps no map, on a CPU a few pictures at a time.
 
-    That kernel has no second derivative; inside `sdpa_kernel(SDPBackend.MATH)` torch takes the formula instead.
+    That kernel has no second derivative: train.r1_penalty asks for the formula.  On mps it was wrong up to 2.11.
     """
     if query.device.type != "cuda":
-        count = max(1, MAP_ENTRIES // query.shape[1] ** 2)  # pictures
+        count = max(1, MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)  # pictures
         parts = zip(query.split(count), key.split(count), value.split(count), strict=True)
         return torch.cat([attend(*part) for part in parts])
     query, key, value = (x[:, None] for x in (query, key, value))  # it wants heads: one

@@ -37,11 +37,12 @@ def test_toys_are_laid_out_and_annotated_as_the_stanford_dogs_are(tmp_path):
     assert len(files) == 24 and len({file.parent.name for file in files}) == len(BREEDS)
     for file in files:
         annotation = annotations / file.parent.name / file.stem
-        size, boxes = data.read_boxes(annotation)
+        boxes, note = data.read_boxes(annotation), ElementTree.parse(annotation)
         with Image.open(file) as photo:
-            assert size == photo.size and len(boxes) in (1, 2)
+            size = photo.size
+        assert size == tuple(int(note.findtext(f"size/{side}")) for side in ("width", "height")) and len(boxes) in (1, 2)
         assert all(0 <= left < right <= size[0] and 0 <= top < bottom <= size[1] for left, top, right, bottom in boxes)
-        assert ElementTree.parse(annotation).findtext("object/name") in file.parent.name
+        assert note.findtext("object/name") in file.parent.name
 
 
 def test_toys_become_crops_named_by_breed(tmp_path, monkeypatch):

@@ -40,7 +40,8 @@ def test_toys_are_laid_out_and_annotated_as_the_stanford_dogs_are(tmp_path):
         boxes, note = data.read_boxes(annotation), ElementTree.parse(annotation)
         with Image.open(file) as photo:
             size = photo.size
-        assert size == tuple(int(note.findtext(f"size/{side}")) for side in ("width", "height")) and len(boxes) in (1, 2)
+        assert size == tuple(int(note.findtext(f"size/{side}")) for side in ("width", "height"))
+        assert len(boxes) in (1, 2)
         assert all(0 <= left < right <= size[0] and 0 <= top < bottom <= size[1] for left, top, right, bottom in boxes)
         assert note.findtext("object/name") in file.parent.name
 

@@ -13,7 +13,7 @@ PY := .venv/bin/python
 # From nothing to pictures: the dogs of pretrained.pt first, then a short training on drawn dogs.
 # Stopped, it goes on when run again; from the start: rm -r runs/demo
 TOYS ?= 2048
-STEPS ?= 2500
+STEPS ?= 8000
 DEMO ?= runs/demo
 demo: .venv/ready
 	mkdir -p runs

@@ -174,6 +174,19 @@ def test_a_translation_moves_each_picture_and_mirrors_it_at_the_edge():
     assert torch.equal(train.translate(pictures, shifts[:, 0]), moved(pictures, shifts[:, 0]))
 
 
+def test_a_translations_gradient_is_the_same_every_time_on_many_threads():
+    """Or a resumed run would not be the run that was never stopped."""
+    pictures, _, _, shifts = some_batch(64)
+    mix, threads = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1)), torch.get_num_threads()
+    torch.set_num_threads(15)
+    try:
+        x = pictures.requires_grad_()
+        first, *others = (torch.autograd.grad((train.translate(x, shifts[:, 0]) * mix).sum(), x)[0] for _ in range(20))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(first, other) for other in others)
+
+
 @pytest.mark.parametrize("r1_weight", [0, 0.2])
 def test_a_step_is_d_down_its_loss_and_then_g_down_its_own(r1_weight):
     real, z_d, z_g, shifts = some_batch()

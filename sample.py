@@ -134,7 +134,7 @@ def main():
     add("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
     add("--attention", action="store_true", help="draw where points of generated dogs look")
     add("--interpolate", action="store_true", help="draw the way from one dog to another")
-    add("--out", type=Path, help="the picture, or with --count the folder, to write; default: in the run folder")
+    add("--out", type=Path, help="the picture, or with --count the folder; default: in the run folder, or here")
     parser.add_seed_and_device()
     args = parser.parse_args()
     if bool(args.count) + args.attention + args.interpolate > 1:

@@ -38,8 +38,7 @@ MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # secti
 R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, does the same (Karras et al. 2020)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
-FREE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
-FREE |= {"log_every", "sample_every", "fid_every"}
+FREE = set("resume out data device steps minutes inception real_stats log_every sample_every fid_every".split())
 
 
 # D gives logits: D(x) of the article is sigmoid(logit).  With softplus(t) = log(1 + exp t),
@@ -82,8 +81,7 @@ def photo_order(seed, epoch, count):
 def draw_step(seed, step, batch, count):
     """What is random in a step: z for D's turn and for G's, which of `count` photos, which to mirror, translations.
 
-    -> (batch, Z_DIM) twice, standard normal; (batch,) indices; (batch,) bool; (batch, 3, 2) in -1..1, for photos, D's
-    fakes and G's.  A batch may end an epoch and begin one.
+    -> (batch, Z_DIM) twice; (batch,) indices; (batch,) bool; (batch, 3, 2) in -1..1, for photos, D's fakes and G's.
     """
     rng = random_generator(seed, 1, step)
     z_d, z_g = torch.randn(2, batch, Z_DIM, generator=rng)
@@ -116,12 +114,14 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     with spectral_norm_once(generator, discriminator), autocast:  # D's turn
         with torch.no_grad():
             fake = translate(generator(z_d), shifts[:, 1]).to(real.dtype)
-        # One pass for both: D has no batch norm, so each logit is the same as in a pass of its own.
         real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)
         d_loss = discriminator_loss(real_logits, fake_logits)
-        penalty = r1_weight * r1_penalty(discriminator, real) if r1_weight else 0
     optimizer_d.zero_grad()
-    (d_loss + penalty).backward()
+    d_loss.backward()
+    if r1_weight:  # a pass of its own: its gradient is added, and both graphs are never there at once
+        with spectral_norm_once(discriminator), autocast:
+            penalty = r1_weight * r1_penalty(discriminator, real)
+        penalty.backward()
     average_gradients(discriminator)
     optimizer_d.step()
 

@@ -242,11 +242,11 @@ def test_a_step_normalises_each_weight_once_a_turn_in_float32():
                 lambda norm, given, output: calls.setdefault(norm, []).append(torch.is_autocast_enabled("cpu"))
             )
     autocast = torch.autocast("cpu", torch.bfloat16)
-    figures = train.train_step(*networks, *some_batch(), 0.2, autocast)
+    figures = train.train_step(*networks, *some_batch(), 0, autocast)
     assert figures.isfinite().all() and len(calls) == sum(
         isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) for network in networks[:2] for module in network.modules()
     )
-    assert all(turns == [False, False] for turns in calls.values())  # D's turn and G's; and the penalty with D's
+    assert all(turns == [False, False] for turns in calls.values())  # D's turn and G's
 
 
 def test_the_average_follows_by_its_decay_and_at_first_faster():

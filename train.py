@@ -38,7 +38,8 @@ MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # secti
 R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, does the same (Karras et al. 2020)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
-FREE = set("resume out data device steps minutes inception real_stats log_every sample_every fid_every".split())
+FREE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
+FREE |= {"log_every", "sample_every", "fid_every"}
 
 
 # D gives logits: D(x) of the article is sigmoid(logit).  With softplus(t) = log(1 + exp t),
@@ -63,8 +64,7 @@ def r1_penalty(discriminator, real):
     return grad.float().square().sum(dim=(1, 2, 3)).mean()
 
 
-# Every random number of a step comes from (seed, step) alone.  So a resumed run goes on exactly, the article's
-# variants see the same photos and the same z, and nothing that runs in between can disturb them.
+# All randomness of a step comes from (seed, step): runs resume exactly, and the variants see the same photos and z.
 
 
 def random_generator(*key):

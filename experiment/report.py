@@ -36,6 +36,7 @@ PANELS = {
     "breeds": ("Breeds", "breeds", (0,), "Effective number: n for n equally frequent breeds."),
     "big": ("Big breeds", "share", (0,), "Pictures of breeds whose males stand 55 cm or more."),
     "nearest": ("Nearest photo", "", (0,), "Distance to it: 1 is that of unseen dogs, 0 learnt by heart."),
+    "far": ("Far attention", "share", (0,), "Attention in G that goes farther than a quarter of the side."),
     "d_loss": ("Loss of D", "nats", (), "Eq. 2, negated; 1.39 where D can't tell real from generated."),
     "g_loss": ("Loss of G", "nats", (), "Eq. 3, negated; 0.69 where D can't tell real from generated."),
     "d_real": ("D(x)", "", (0.5,), "D's mean answer to photos; 0.5 is a guess."),
@@ -44,8 +45,7 @@ PANELS = {
     "gamma_d": ("Gamma in D", "", (0,), "The weight of attention in the discriminator; 0 at first."),
     "images_per_s": ("Speed", "images/s", (0,), "Photos trained on a second."),
 }
-MEASURES = list(PANELS)[:9]  # those of single steps
-STOPS = ["d_loss", "fid", "distance"]  # section 4.1.5 asks where they stop improving
+MEASURES, STOPS = list(PANELS)[:10], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
 POINTS = 100  # a curve has at most so many
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 92, 22, 32  # of a panel and its margins
 KEY = '<svg class="key {}" viewBox="0 0 32 8"><path class="line" d="M0 4h32"/></svg>{}'  # style and name of a curve

@@ -35,6 +35,15 @@ def command(module, monkeypatch, *arguments):
 
 # Figures ------------------------------------------------------------------------------------------------------
 
+
+def test_far_attention_goes_farther_than_a_quarter_of_the_side():
+    attention = torch.zeros(1, 64, 64)  # of an 8x8 map: farther than 2
+    attention[0, :, 0] = 1  # all look at the top left corner
+    near = 3 + 2 + 1  # (0, 0) to (0, 2), (1, 0), (1, 1) and (2, 0); (2, 1) is sqrt(5) away
+    assert evaluate.far(attention) == pytest.approx(1 - near / 64)
+    assert evaluate.far(torch.eye(64)[None]) == 0
+
+
 CLASSES = torch.eye(1280, dtype=torch.float64)  # with this network, features of a picture of that class:
 STANDS_IN = torch.nn.Linear(1, 1)  # has a device
 STANDS_IN._fc = lambda features: features[:, :1000]
@@ -105,6 +114,8 @@ def network(monkeypatch):
     stands_in = Network()
     monkeypatch.setattr(evaluate, "load_network", lambda device: stands_in)
     monkeypatch.setattr(evaluate, "load_generator", lambda path, device: (None, int(path.stem)))
+    evenly = {"16": torch.full((2, 256, 256), 1 / 256)}
+    monkeypatch.setattr(evaluate, "attention_maps", lambda _, z: (None, evenly))
     monkeypatch.setattr(evaluate, "generate", lambda _, z: (z[:, :75] * 40 + 128).byte().reshape(-1, 3, 5, 5))
     return stands_in
 
@@ -147,7 +158,7 @@ def test_both_sides_have_equal_counts_evenly_from_the_folders(tmp_path, network,
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and len(set(map(len, lines))) == 1  # aligned
     head, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    assert head == ["place", "count", *list(evaluate.DIGITS)[:-1]]  # no step, and no training crops
+    assert head == ["place", "count", *list(evaluate.DIGITS)[:-2]]  # no step, training crops or attention
     assert [row[:2] for row in rows[1:]] == [[str(fake), "21"], [str(few), "6"], [str(real), "21"]]
     assert rows[-1][2] == "0.0" and float(rows[1][2]) > 0  # the distance of real to real itself
 
@@ -161,6 +172,7 @@ def test_a_run_gets_a_row_a_snapshot_and_only_new_ones_are_measured(tmp_path, ne
     command(evaluate, monkeypatch, real, run, "--count", 8)
     assert network.shown == 12 + 3 * 8
     assert [row["step"] for row in read(run)] == ["500", "2500", "10000"]
+    assert all(0.6 < float(row["far"]) < 0.9 for row in read(run))  # everything is looked at alike
     assert [read(run)[0], read(run)[2]] == before
     assert capsys.readouterr().out.splitlines()[-1].split()[3] == "10000"  # told again with the new one
     command(evaluate, monkeypatch, real, run, "--count", 8, "--train", write(tmp_path / "train", noise(1, 5)))

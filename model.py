@@ -5,8 +5,8 @@
 
 At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, attention.py):
 
-    generator       z -> 4x4x512 -> 8x8x256 -> 16x16x128 -> 32x32x64 [attention] -> 64x64x3
-    discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x3
+    generator       z -> 4x4x512 -> 8x8x256 -> 16x16x128 -> 32x32x64 [attention] -> 64x64x32 -> 64x64x3
+    discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x32 <- 64x64x3
 """
 
 from contextlib import contextmanager
@@ -22,15 +22,15 @@ Z_DIM = 128  # standard normal numbers that make a picture
 
 
 def channels_at(resolution, size, width):
-    """Channels of the feature maps at a resolution: `width` just below the picture's size, doubling downwards."""
+    """Channels of the feature maps at a resolution: `width` at half the picture's size, doubled as it halves."""
     return width * size // (2 * resolution)
 
 
 def resolutions(size):
-    """The feature maps between 4x4 and the picture: 64 -> [4, 8, 16, 32].  `size`: 32, 64 or 128."""
+    """Those of the feature maps, from 4x4 to the picture's: 64 -> [4, 8, 16, 32, 64].  `size`: 32, 64 or 128."""
     if size not in (32, 64, 128):
         raise ValueError(f"pictures of {size}x{size} are not supported: take 32, 64 or 128")
-    return [r for r in (4, 8, 16, 32, 64) if r < size]
+    return [r for r in (4, 8, 16, 32, 64, 128) if r <= size]
 
 
 def attention_layers(attention_at, size, width):
@@ -62,7 +62,7 @@ class Generator(nn.Module):
             else:  # nearest neighbours, then a convolution: a transposed one leaves a grid (Odena et al. 2016)
                 layers = [nn.Upsample(scale_factor=2), nn.Conv2d(2 * channels, channels, 3, padding=1, bias=False)]
             self.blocks[str(r)] = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
-        self.to_rgb = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(width, 3, 3, padding=1))
+        self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         self.attention = attention_layers(attention_at, size, width)
 
     def forward(self, z):
@@ -85,7 +85,8 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleDict()
         channels = 3
         for r in reversed(resolutions(size)):
-            conv = nn.Conv2d(channels, channels_at(r, size, width), 4, stride=2, padding=1)
+            kernel, stride = (3, 1) if r == size else (4, 2)
+            conv = nn.Conv2d(channels, channels_at(r, size, width), kernel, stride, padding=1)
             self.blocks[str(r)] = nn.Sequential(conv, nn.LeakyReLU(0.1))
             channels = channels_at(r, size, width)
         self.to_logit = nn.Conv2d(channels, 1, 4)

@@ -381,7 +381,7 @@ def parse_options(arguments=None):
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", metavar="R", help="resolutions with attention; default: half the pictures'")
-    add("--width", type=number(int, 1, 4096), default=64, help="channels at half the resolution; doubled as it halves")
+    add("--width", type=number(int, 2, 4096), default=64, help="channels at half the resolution; doubled as it halves")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos per step")
     add("--lr-g", type=number(float, 0, 1), default=8e-4, help="learning rate of the generator (Adam)")
     add("--lr-d", type=number(float, 0, 1), default=8e-4, help="learning rate of the discriminator (Adam)")

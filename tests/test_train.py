@@ -560,7 +560,7 @@ def test_photos_of_a_wrong_shape_are_refused(size, begin, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("resolution", ["32", "7"])
+@pytest.mark.parametrize("resolution", ["64", "7"])
 def test_attention_where_no_feature_map_is_is_refused(resolution, begin, tmp_path):
     with pytest.raises(UserError, match=f"--attn-at.*no attention at {resolution}x{resolution}"):
         begin(tmp_path / "run", "--attn-at", resolution)

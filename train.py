@@ -1,7 +1,7 @@
 """Train the Self-Attention GAN (section 2.1): the losses of eq. 1-3, one step, one loop.
 
     python train.py                                    attention in both, 30,000 steps -> runs/full/
-    python train.py --no-gen-attn --no-disc-attn       none in G, in D or (as here) in both -> runs/no-attn/
+    python train.py --no-gen-attn --no-disc-attn       no attention in G, in D or, as here, in both -> runs/no-attn/
     python train.py --resume runs/full                 go on exactly where it stopped
     torchrun --nproc-per-node 2 train.py               on two GPUs, each with half of every batch
 

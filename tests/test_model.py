@@ -10,17 +10,13 @@ from model import (
     Discriminator,
     Generator,
     build,
-    channels_at,
     generate,
-    resolutions,
     spectral_norm_once,
     to_float,
     to_uint8,
 )
 
-CHOICES = [
-    (size, at) for size in (32, 64, 128) for at in ((), (8,), (32,), (16, 64)) if set(at) <= set(resolutions(size))
-]
+CHOICES = [(32, ()), (32, (8,)), (32, (32,)), (64, ()), (64, (16, 64)), (128, ()), (128, (32,))]
 OPTIONS = {"width": 4, "attn_at": [16], "no_gen_attn": False, "no_disc_attn": False, "spectral_norm": False}
 
 
@@ -61,11 +57,11 @@ def test_all_variants_start_alike(at):
 
 def test_attention_sees_the_feature_maps_of_its_resolution():
     seen = set()
-    for network, x in zip(both(64, 4, (8, 32)), (torch.randn(2, Z_DIM), torch.rand(2, 3, 64, 64)), strict=True):
+    for network, x in zip(both(64, 4, (8, 64)), (torch.randn(2, Z_DIM), torch.rand(2, 3, 64, 64)), strict=True):
         for r, layer in network.attention.items():
             layer.register_forward_hook(lambda layer, given, output, r=int(r): seen.add((r, given[0].shape)))
         network(x)
-    assert seen == {(r, (2, channels_at(r, 64, 4), r, r)) for r in (8, 32)}
+    assert seen == {(8, (2, 16, 8, 8)), (64, (2, 2, 64, 64))}
 
 
 @pytest.mark.parametrize("kind", [Generator, Discriminator])

@@ -31,7 +31,7 @@ def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), 
         f"{step},{loss},1.5,0.6,0.4,{0.1 if options['no_disc_attn'] else '0.1 0.3'},,90,\n" for step, loss in d_loss
     ]
     (folder / "log.csv").write_text(LOG + "".join(rows), encoding="utf-8")
-    rows = [f"{step},2000,{value},30,0.7,0.2,0.6,60,0.3,,\n" for step, value in distance]
+    rows = [f"{step},2000,{value},30,0.7,0.2,0.6,60,0.3,,0.8\n" for step, value in distance]
     if distance:
         (folder / "metrics.csv").write_text(METRICS + "".join(rows), encoding="utf-8")
     Image.new("RGB", (530, 530), "red").save(folder / f"samples/{d_loss[-1][0]:06d}.png")

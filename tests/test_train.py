@@ -233,7 +233,8 @@ def test_gs_turn_leaves_no_gradient_in_d():
     assert all(map(torch.equal, first, (p.grad for p in networks[1].parameters())))
 
 
-def test_a_step_normalises_each_weight_once_a_turn_in_float32():
+@pytest.mark.parametrize("r1", [0, 0.2])
+def test_a_step_normalises_each_weight_once_a_pass_in_float32(r1):
     networks = small_networks("--spectral-norm")
     calls = {}
     for network in networks[:2]:
@@ -242,11 +243,13 @@ def test_a_step_normalises_each_weight_once_a_turn_in_float32():
                 lambda norm, given, output: calls.setdefault(norm, []).append(torch.is_autocast_enabled("cpu"))
             )
     autocast = torch.autocast("cpu", torch.bfloat16)
-    figures = train.train_step(*networks, *some_batch(), 0, autocast)
+    figures = train.train_step(*networks, *some_batch(), r1, autocast)
     assert figures.isfinite().all() and len(calls) == sum(
         isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) for network in networks[:2] for module in network.modules()
     )
-    assert all(turns == [False, False] for turns in calls.values())  # D's turn and G's
+    in_d = {norm for norm in calls if norm in set(networks[1].modules())}
+    for norm, autocasts in calls.items():  # D's turn and G's; the penalty is a pass of D's own
+        assert autocasts == [False] * (3 if r1 and norm in in_d else 2)
 
 
 def test_the_average_follows_by_its_decay_and_at_first_faster():

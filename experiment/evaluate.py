@@ -12,8 +12,8 @@ folder holds crops that nobody trained on (`python data.py --split`).  Prints a 
 - precision: the share of pictures nearer to a real crop than that one's third neighbour is; recall: the share of
   real crops nearer to a picture than that one's third neighbour (Kynkaanniemi et al. 2019);
 - dogs: the share of pictures whose most probable class is a dog;
-- breeds: the effective number of breeds, n for n equally frequent ones; a picture counts for its most probable one;
-- big: the share of pictures whose breed is a big one: males of 55 cm or more by the breed's standard;
+- breeds: the effective number of breeds among these dogs, n for n equally frequent ones;
+- big: the share of these dogs whose breed is a big one: males of 55 cm or more by the breed's standard;
 - nearest: how far pictures are from their nearest training crop, divided by how far the held-out crops are (medians).
   Pictures learnt by heart are near 0, new ones as different from the training crops as real dogs are near 1;
 - far: the share of G's attention that goes farther than a quarter of the picture's side, in 16 pictures and the mean
@@ -134,15 +134,16 @@ def far(attention):
 def figures(network, real, fake, train=None):
     """Features of as many real as fake pictures (N, 1280), and of the training crops -> {column: value}."""
     logits = network._fc(fake.float().to(next(network.parameters()).device)).cpu()  # (N, 1000)
-    best, breed = logits.argmax(dim=1), logits[:, DOGS].argmax(dim=1) + DOGS.start
+    best = logits.argmax(dim=1)
+    breed = best[(best >= DOGS.start) & (best < DOGS.stop)]  # of those that are called a dog
     return {
         "distance": frechet_distance(real.mean(dim=0), real.T.cov(), fake.mean(dim=0), fake.T.cov()),
         "kid": 1000 * float(squared_mmd(real, fake)),
         "precision": covered(fake, real),
         "recall": covered(real, fake),
-        "dogs": float((best == breed).double().mean()),
-        "breeds": effective_number(breed),
-        "big": float(torch.isin(breed, torch.tensor(BIG)).double().mean()),
+        "dogs": len(breed) / len(best),
+        "breeds": effective_number(breed) if len(breed) else 0,
+        "big": float(torch.isin(breed, torch.tensor(BIG)).double().mean()) if len(breed) else None,
         "nearest": None if train is None else nearest(fake, train) / nearest(real, train),
     }
 

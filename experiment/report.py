@@ -34,7 +34,7 @@ PANELS = {
     "recall": ("Recall", "share", (0,), "Real dogs that lie among the generated ones."),
     "dogs": ("Dogs", "share", (0,), "Pictures that a trained network takes for a dog."),
     "breeds": ("Breeds", "breeds", (0,), "Effective number: n for n equally frequent breeds."),
-    "big": ("Big breeds", "share", (0,), "Pictures of breeds whose males stand 55 cm or more."),
+    "big": ("Big breeds", "share", (0,), "Of what looks like a dog: breeds of 55 cm or more."),
     "nearest": ("Nearest photo", "", (0,), "Distance to it: 1 is that of unseen dogs, 0 learnt by heart."),
     "far": ("Far attention", "share", (0,), "Attention in G that goes farther than a quarter of the side."),
     "d_loss": ("Loss of D", "nats", (), "Eq. 2, negated; 1.39 where D can't tell real from generated."),

@@ -81,7 +81,10 @@ def test_dogs_breeds_and_big_ones_are_told_from_the_classes():
     crops = CLASSES[[pug, pug, great_dane, great_dane]]
     found = evaluate.figures(STANDS_IN, crops, crops)
     assert found["breeds"] == pytest.approx(2) and found["big"] == 0.5 and found["dogs"] == 1
-    assert evaluate.figures(STANDS_IN, crops, CLASSES[[cat, car, car, pug]])["dogs"] == 0.25
+    found = evaluate.figures(STANDS_IN, crops, CLASSES[[cat, car, great_dane, great_dane]])
+    assert (found["dogs"], found["breeds"], found["big"]) == (0.5, 1, 1)  # what is no dog has no breed
+    found = evaluate.figures(STANDS_IN, crops, CLASSES[[cat, car, cat, car]])
+    assert (found["dogs"], found["breeds"], found["big"]) == (0, 0, None)
 
 
 def test_pictures_learnt_by_heart_are_near_the_training_crops_and_new_ones_are_not():

@@ -118,13 +118,13 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     optimizer_d.zero_grad()
     d_loss.backward()
     if r1_weight:  # a pass of its own: its gradient is added, and both graphs are never there at once
-        with spectral_norm_once(discriminator), autocast:
+        with spectral_norm_once(discriminator.eval()), autocast:  # in eval(): no second power iteration
             penalty = r1_weight * r1_penalty(discriminator, real)
         penalty.backward()
     average_gradients(discriminator)
     optimizer_d.step()
 
-    discriminator.requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
+    discriminator.train().requires_grad_(False)  # G's turn: the gradient passes through D, not into its weights
     with spectral_norm_once(generator, discriminator), autocast:
         g_loss = generator_loss(discriminator(translate(generator(z_g), shifts[:, 2])).float())
     optimizer_g.zero_grad()

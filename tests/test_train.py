@@ -234,22 +234,24 @@ def test_gs_turn_leaves_no_gradient_in_d():
 
 
 @pytest.mark.parametrize("r1", [0, 0.2])
-def test_a_step_normalises_each_weight_once_a_pass_in_float32(r1):
+def test_a_step_normalises_in_float32_by_one_power_iteration_a_turn(r1):
     networks = small_networks("--spectral-norm")
     calls = {}
     for network in networks[:2]:
         for module in filter(parametrize.is_parametrized, network.modules()):
             module.parametrizations.weight[0].register_forward_hook(
-                lambda norm, given, output: calls.setdefault(norm, []).append(torch.is_autocast_enabled("cpu"))
+                lambda norm, given, output: calls.setdefault(norm, []).append(
+                    (norm.training, torch.is_autocast_enabled("cpu"))
+                )
             )
     autocast = torch.autocast("cpu", torch.bfloat16)
     figures = train.train_step(*networks, *some_batch(), r1, autocast)
     assert figures.isfinite().all() and len(calls) == sum(
         isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) for network in networks[:2] for module in network.modules()
     )
-    in_d = {norm for norm in calls if norm in set(networks[1].modules())}
-    for norm, autocasts in calls.items():  # D's turn and G's; the penalty is a pass of D's own
-        assert autocasts == [False] * (3 if r1 and norm in in_d else 2)
+    for norm, passes in calls.items():  # only in training mode is it a power iteration: in D's turn and in G's
+        penalty = [(False, False)] if r1 and norm in set(networks[1].modules()) else []
+        assert passes == [(True, False), *penalty, (True, False)]
 
 
 def test_the_average_follows_by_its_decay_and_at_first_faster():

@@ -10,10 +10,11 @@ folder holds crops that nobody trained on (`python data.py --split`).  Prints a 
 - distance: the Frechet distance of its features to those of as many real crops (FID is that of Inception's);
 - kid: their kernel distance (Binkowski et al. 2018) x 1,000, which isn't biased by the number of pictures;
 - precision: the share of pictures nearer to a real crop than that one's third neighbour is; recall: the share of
-  real crops nearer to a picture than that one's third neighbour (Kynkaanniemi et al. 2019);
+  real crops nearer to a picture than that one's third neighbour (Kynkaanniemi et al. 2019).  Blobs can have a high
+  precision, as a lonely crop's third neighbour is far away: it tells something once most are called dogs;
 - dogs: the share of pictures whose most probable class is a dog;
 - breeds: the effective number of breeds among these dogs, n for n equally frequent ones;
-- big: the share of these dogs whose breed is a big one: males of 55 cm or more by the breed's standard;
+- big: recall among the real crops of big breeds only: males of 55 cm or more by the breed's standard;
 - nearest: how far pictures are from their nearest training crop, divided by how far the held-out crops are (medians).
   Pictures learnt by heart are near 0, new ones as different from the training crops as real dogs are near 1;
 - far: the share of G's attention that goes farther than a quarter of the picture's side, in 16 pictures and the mean
@@ -107,9 +108,9 @@ def evenly(total, count):
 
 
 def covered(points, others, k=NEIGHBOUR):
-    """The share of points (N, d) that are nearer to one of `others` (M, d) than its k-th neighbour among them is."""
+    """Which points (N, d) are nearer to one of `others` (M, d) than its k-th neighbour among them is: (N,), bool."""
     radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values  # the nearest is the point itself
-    return float((torch.cdist(points, others) <= radius).any(dim=1).double().mean())
+    return (torch.cdist(points, others) <= radius).any(dim=1)
 
 
 def effective_number(labels):
@@ -133,17 +134,19 @@ def far(attention):
 @torch.no_grad()
 def figures(network, real, fake, train=None):
     """Features of as many real as fake pictures (N, 1280), and of the training crops -> {column: value}."""
-    logits = network._fc(fake.float().to(next(network.parameters()).device)).cpu()  # (N, 1000)
-    best = logits.argmax(dim=1)
+    device = next(network.parameters()).device
+    best_real, best = (network._fc(side.float().to(device)).argmax(dim=1).cpu() for side in (real, fake))  # classes
     breed = best[(best >= DOGS.start) & (best < DOGS.stop)]  # of those that are called a dog
+    found = covered(real, fake).double()  # (N,), 1 for the real crops that the fakes cover
+    big = torch.isin(best_real, torch.tensor(BIG))
     return {
         "distance": frechet_distance(real.mean(dim=0), real.T.cov(), fake.mean(dim=0), fake.T.cov()),
         "kid": 1000 * float(squared_mmd(real, fake)),
-        "precision": covered(fake, real),
-        "recall": covered(real, fake),
+        "precision": float(covered(fake, real).double().mean()),
+        "recall": float(found.mean()),
         "dogs": len(breed) / len(best),
         "breeds": effective_number(breed) if len(breed) else 0,
-        "big": float(torch.isin(breed, torch.tensor(BIG)).double().mean()) if len(breed) else None,
+        "big": float(found[big].mean()) if big.any() else None,
         "nearest": None if train is None else nearest(fake, train) / nearest(real, train),
     }
 

@@ -55,14 +55,13 @@ def column(*values):
 
 def test_covered_counts_points_within_reach_of_the_kth_neighbour():
     others = column(0, 1, 2, 3, 10)
-    assert evaluate.covered(column(-1, -1.5, 4, 17.5), others, k=1) == 0.5  # 0 reaches to -1, 10 to 17
-    assert evaluate.covered(column(-3, -3.5, 6, 19), others, k=3) == 0.75  # 0 reaches to -3, 10 to 1 and 19
+    reached = evaluate.covered(column(-1, -1.5, 4, 17.5), others, k=1)  # 0 reaches to -1, 10 to 17
+    assert reached.tolist() == [True, False, True, False]
+    reached = evaluate.covered(column(-3, -3.5, 6, 19), others, k=3)  # 0 reaches to -3, 10 to 1 and 19
+    assert reached.tolist() == [True, False, True, True]
 
 
 def test_a_collapsed_generator_has_precision_and_no_recall():
-    real = torch.randn(20, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    fake = real[:1].expand(20, -1)
-    assert evaluate.covered(fake, real) == 1 and evaluate.covered(real, fake) == 1 / 20
     found = evaluate.figures(STANDS_IN, CLASSES[151:171], CLASSES[[151]].expand(20, -1))
     assert found["precision"] == 1 and found["recall"] == 1 / 20
     # (x y / 1280 + 1)^3 is 1 of two classes and more of one, which is all of the fakes and a 20th of each pair
@@ -74,17 +73,27 @@ def test_effective_number_of_breeds(labels, number):
     assert evaluate.effective_number(torch.tensor(labels)) == pytest.approx(number)
 
 
-def test_dogs_breeds_and_big_ones_are_told_from_the_classes():
-    pug, great_dane, cat, car = 254, 246, 281, 817
+def test_dogs_and_breeds_are_told_from_the_classes():
+    cat, car, pug, great_dane = 281, 817, 254, 246
     crops = CLASSES[[151, 268, 150, 269]]
     assert evaluate.figures(STANDS_IN, crops, crops)["dogs"] == 0.5  # the first and last dogs, and what is beside them
     crops = CLASSES[[pug, pug, great_dane, great_dane]]
     found = evaluate.figures(STANDS_IN, crops, crops)
-    assert found["breeds"] == pytest.approx(2) and found["big"] == 0.5 and found["dogs"] == 1
+    assert (found["breeds"], found["dogs"]) == (pytest.approx(2), 1)
     found = evaluate.figures(STANDS_IN, crops, CLASSES[[cat, car, great_dane, great_dane]])
-    assert (found["dogs"], found["breeds"], found["big"]) == (0.5, 1, 1)  # what is no dog has no breed
+    assert (found["breeds"], found["dogs"]) == (1, 0.5)  # what is no dog has no breed
     found = evaluate.figures(STANDS_IN, crops, CLASSES[[cat, car, cat, car]])
-    assert (found["dogs"], found["breeds"], found["big"]) == (0, 0, None)
+    assert (found["breeds"], found["dogs"]) == (0, 0)
+
+
+def test_big_is_the_recall_among_big_breeds():
+    pug, great_dane = 254, 246
+    real = CLASSES[[pug] * 6 + [great_dane] * 4]
+    found = evaluate.figures(STANDS_IN, real, CLASSES[[pug] * 10])
+    assert (found["recall"], found["big"]) == (0.6, 0)
+    found = evaluate.figures(STANDS_IN, real, CLASSES[[great_dane] * 10])
+    assert (found["recall"], found["big"]) == (0.4, 1)
+    assert evaluate.figures(STANDS_IN, real[:6], real[:6])["big"] is None
 
 
 def test_pictures_learnt_by_heart_are_near_the_training_crops_and_new_ones_are_not():
@@ -161,7 +170,7 @@ def test_both_sides_have_equal_counts_evenly_from_the_folders(tmp_path, network,
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and len(set(map(len, lines))) == 1  # aligned
     head, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    assert head == ["place", "count", *list(evaluate.DIGITS)[:-2]]  # no step, training crops or attention
+    assert head == ["place", "count", *list(evaluate.DIGITS)[:-3]]  # no step, big dogs, training crops or attention
     assert [row[:2] for row in rows[1:]] == [[str(fake), "21"], [str(few), "6"], [str(real), "21"]]
     assert rows[-1][2] == "0.0" and float(rows[1][2]) > 0  # the distance of real to real itself
 

@@ -148,17 +148,16 @@ def averages(curves):
 
 
 def stops_improving(points):
-    """Where a curve [(step, value)] stops falling (section 4.1.5) -> a step, "not yet" or "can't be told".
+    """Where a curve [(step, value)] stops falling (section 4.1.5) -> a step, "not yet" or "never falls".
 
-    The page states the rule.  Before its highest point both networks only find their balance; noise falls, too, but in
-    99 of 100 tries by less than six times what its neighbours differ by.
+    The page states the rule.  Before its highest point both networks only find their balance.
     """
     points = averages([points])
     begin = max(range((len(points) + 1) // 2), key=lambda place: points[place][1], default=0)
     values = [mean for _, mean, *_ in points[begin:]] or [0]
     fall = values[0] - min(values)
-    if fall <= 6 * sum(abs(b - a) for a, b in pairwise(values)) / len(values):
-        return "can't be told"
+    if not fall:
+        return "never falls"
     step = next(step for step, mean, *_ in points[begin:] if mean - min(values) <= fall / 20)
     return step if step <= 0.8 * points[-1][0] else "not yet"
 
@@ -318,9 +317,9 @@ section 4 looks at; triangles on the axis tell where each run stops improving, b
 <div class="panels">{"".join(panel(column, groups, last) for column in columns)}</div>
 <h2>When to stop (section 4.1.5)</h2>
 {table(["variant", "seed", "steps", *(f"{title(c)} stops" for c in stops), "run"], when_to_stop(groups, stops))}
-<p class="note">A curve stops improving at the first step after which it never again falls by more than a twentieth of
-its whole fall, counted from the highest point of the run's first half. Not yet: that step is in the run's last fifth.
-Can't be told: the whole fall is at most six times what neighbouring points differ by. In brackets: the distance.</p>
+<p class="note">A curve stops improving where it has fallen by 95 % of all that it ever falls, counted from the highest
+point of the run's first half; of noise, too, so compare the seeds. Not yet: that is in the run's last fifth. In
+brackets: {title(stops[-1])} there, or where it was measured next to that.</p>
 <h2>Step by step (sections 4.1.1 to 4.1.4)</h2>
 {table(["", *map(title, measures)], *by_step)}
 <p class="note">The first {COLUMNS * ROWS} dogs of each grid of samples, unselected, of each variant's first seed.</p>

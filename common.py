@@ -43,7 +43,7 @@ def run(main):
     except (UserError, OSError, torch.OutOfMemoryError) as error:
         message = " ".join(str(error).split())
         if isinstance(error, torch.OutOfMemoryError):
-            message = f"out of memory: take a smaller --batch ({message})"
+            message = f"out of memory ({message})"
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         sys.exit(2)
 

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from common import Parser, Progress, UserError, atomic_write, init_processes, load_checkpoint, number, rank, run
+from common import Parser, Progress, UserError, atomic_write, init_processes, load_checkpoint, rank, run
 from data import list_images, read_image
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -109,7 +109,7 @@ class Block(nn.Module):
 
 
 def resize(images):
-    """(B, 3, H, W) -> (B, 3, 299, 299), bilinear and not antialiased, as the numbers of everybody were made."""
+    """(B, 3, H, W) -> (B, 3, 299, 299), bilinear and not antialiased, as in pytorch-fid."""
     return F.interpolate(images, (299, 299), mode="bilinear", align_corners=False)
 
 
@@ -146,7 +146,7 @@ class Inception(nn.Sequential):
         device, features = self.fc.weight.device, []
         # A CPU's cache likes few at a time; below 16 a single thread would get torch's slow 1x1 convolution.
         step = 16 if device.type == "cpu" else len(images)
-        # TF32 keeps 10 bits of float32's 23, autocast 7: not everybody's numbers any more.
+        # TF32 keeps 10 bits of float32's 23, autocast 7: not pytorch-fid's numbers any more.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.autocast(device.type, enabled=False):
             for start in range(0, len(images), step):
                 x = 2 * torch.cat([resize(image[None].to(device)) for image in images[start : start + step]]) - 1
@@ -208,7 +208,7 @@ def collect(batches, width=FEATURES):
 def factor(sigma):
     """Covariance (d, d) -> A (d, rank) with sigma = A A^T: Cholesky that stops where only rounding is left.
 
-    Raises UserError where more is left: a matrix with negative variances, which would come out near to everything.
+    Raises UserError where more is left: negative variances, which would give a distance that is too small.
     """
     lower, pivots, columns, _ = dpstrf(sigma, lower=1)
     a = np.empty((len(sigma), columns))
@@ -323,7 +323,6 @@ def main():
     add("--save-stats", action="store_true", help="write the first folder's statistics to the second, and stop")
     add("--kid", action="store_true", help="print KID and its standard error, too; takes two folders")
     add("--weights", metavar="FILE", help="Inception's; default: pytorch-fid's, fetched once (91 MB)")
-    add("--batch", type=number(int, 1, 10**5), default=48, help="pictures per pass of the network")
     parser.add_seed_and_device()
     options = parser.parse_args()
     real, fake = options.real, options.fake
@@ -345,7 +344,7 @@ def main():
 
     features = {}
     for side, paths in folders.items():
-        batches = picture_features(side, paths, inception, options.batch)
+        batches = picture_features(side, paths, inception)
         if options.kid:
             batches = list(batches)  # 8 kB a picture
             features[side] = gather(batches)
@@ -358,7 +357,7 @@ def main():
                 np.savez(file, **given[real]._asdict())  # mu and sigma, as pytorch-fid reads them, and count
         return
     if any(side.count and side.count <= FEATURES for side in given.values()) and rank() == 0:
-        print("warning: up to 2,048 pictures FID is too high: compare equal counts or use --kid", file=sys.stderr)
+        print("warning: with so few pictures FID is too high: compare equal counts, or use --kid", file=sys.stderr)
     if options.kid:
         print("KID: {:.6f} +- {:.6f}".format(*kernel_distance(features[real], features[fake], options.seed)))
     print(f"FID: {frechet_distance(*given[real][:2], *given[fake][:2]):.4f}")

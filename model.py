@@ -55,12 +55,13 @@ class Generator(nn.Module):
     def __init__(self, size=64, width=64, attention_at=(32,)):
         super().__init__()
         self.blocks = nn.ModuleDict()
+        channels = Z_DIM
         for r in resolutions(size):
-            channels = channels_at(r, size, width)
+            before, channels = channels, channels_at(r, size, width)
             if r == 4:
-                layers = [nn.ConvTranspose2d(Z_DIM, channels, 4, bias=False)]
+                layers = [nn.ConvTranspose2d(before, channels, 4, bias=False)]
             else:  # nearest neighbours, then a convolution: a transposed one leaves a grid (Odena et al. 2016)
-                layers = [nn.Upsample(scale_factor=2), nn.Conv2d(2 * channels, channels, 3, padding=1, bias=False)]
+                layers = [nn.Upsample(scale_factor=2), nn.Conv2d(before, channels, 3, padding=1, bias=False)]
             self.blocks[str(r)] = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         self.attention = attention_layers(attention_at, size, width)

@@ -34,11 +34,11 @@ from data import image_grid, load_folder
 from model import Z_DIM, Discriminator, Generator, build, generate, spectral_norm_once, to_float
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
-R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, does the same (Karras et al. 2020)
+R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, will do (Karras et al. 2020)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed; everything else would make it another run.
-FREE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
-FREE |= {"log_every", "sample_every", "fid_every"}
+CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
+CHANGEABLE |= {"log_every", "sample_every", "fid_every"}
 
 
 # D gives logits: D(x) of the article is sigmoid(logit).  With softplus(t) = log(1 + exp t),
@@ -317,16 +317,15 @@ def train(options):
     out.mkdir(parents=True, exist_ok=True)
     with common.lock(out) if rank() == 0 else nullcontext(), common.stop_signal() as stop:
         step, sums = folder.load(), torch.zeros(5, device=device)
-        if common.max_over_ranks(step) != -common.max_over_ranks(-step):
-            raise UserError(f"{out}: not all processes see the same checkpoint there: their machines must share it")
         first_step, last_row, last_save = step, begin, begin
         if rank() == 0:
             folder.open()
         while True:
             # Maintenance comes before the step and ends by saving, so that no half of it is ever resumed.
             last = step >= options.steps
-            row_due, samples_due, fid_due = (bool(every) and step % every == 0 for every in periods)
-            samples_due |= last or step in MILESTONES
+            milestone = step in MILESTONES
+            row_due, samples_due, fid_due = (every and (milestone or step % every == 0) for every in periods)
+            samples_due = samples_due or milestone or last
             if step > first_step and (row_due or samples_due or fid_due):
                 if dist.is_initialized():
                     dist.all_reduce(sums)
@@ -343,7 +342,8 @@ def train(options):
                     folder.write_row([step, *figures, gammas(generator), gammas(discriminator), rate, distance])
                     if samples_due:
                         folder.write_samples(generator_ema, z_fixed[:64], step)
-                    left = round((options.steps - step) * (time.monotonic() - begin) / (step - first_step))
+                    past = time.monotonic() - begin
+                    left = round(min((options.steps - step) * past / (step - first_step), 60 * minutes - past))
                     text = f"step {step:,} of {options.steps:,}  d_loss {figures[0]}  g_loss {figures[1]}"
                     text += f"  FID {distance}" if distance else ""
                     progress(f"{text}  {rate} images/s  {datetime.timedelta(seconds=left)} left", last=last or fid_due)
@@ -392,7 +392,7 @@ def parse_options(arguments=None):
     add("--precision", choices=("fp32", "bf16"), help="default: bf16 where the device has it")
     add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over so many")
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots beyond the milestones")
-    add("--fid-every", type=number(int, 1), metavar="STEPS", help="FID of 5,000 samples to the photos, into log.csv")
+    add("--fid-every", type=number(int, 1), metavar="STEPS", help="FID of 5,000 samples into log.csv; milestones, too")
     add("--real-stats", type=Path, metavar="NPZ", help="the photos' statistics, from fid.py --save-stats")
     add("--inception", type=Path, metavar="FILE", help="Inception's weights, if not fetched")
     parser.add_seed_and_device()
@@ -408,7 +408,7 @@ def parse_options(arguments=None):
         parser.set_defaults(**{key: value for key, value in before.items() if key != "minutes"})
         options = parser.parse_args(arguments)
         for key, value in before.items():
-            if key not in FREE and getattr(options, key) != value:
+            if key not in CHANGEABLE and getattr(options, key) != value:
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
         options.data, options.out = Path(options.data), options.resume

@@ -21,7 +21,7 @@ from statistics import fmean
 from PIL import Image, ImageDraw, ImageFont
 
 from common import Parser, UserError, atomic_write, run
-from train import FREE, read_config, variant
+from train import CHANGEABLE, read_config, variant
 
 ARTICLE = [500, 2500, 5000, 10000, 15000, 20000, 24000, 30000]  # the steps that section 4 looks at
 VARIANTS = {"full": "both", "no-attn": "neither", "no-gen-attn": "the discriminator", "no-disc-attn": "the generator"}
@@ -104,7 +104,7 @@ def read_run(folder):
         one = Namespace(**config["options"], folder=folder, size=config["size"], points=points)
         one.name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # the locale may have read it as ASCII
         one.variant, one.last = variant(one), points["d_loss"][-1][0]
-        fixed = config["options"].keys() - FREE - {"seed"}
+        fixed = config["options"].keys() - CHANGEABLE - {"seed"}
         one.key = repr([config["photos_sha256"], *sorted((option, config["options"][option]) for option in fixed)])
         return one
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

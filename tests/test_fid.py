@@ -433,7 +433,6 @@ def mistakes(tmp_path, monkeypatch):
         ("--save-stats good x", ["--save-stats x", ".npz"]),
         ("--save-stats good nan.npz", ["--save-stats nan.npz"]),
         ("--save-stats good nix/real.npz", ["nix/real.npz"]),
-        ("good good --batch 0", ["--batch"]),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(mistakes, command, arguments, words):

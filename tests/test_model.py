@@ -20,7 +20,7 @@ CHOICES = [(32, ()), (32, (8,)), (32, (32,)), (64, ()), (64, (16, 64)), (128, ()
 OPTIONS = {"width": 4, "attn_at": [16], "no_gen_attn": False, "no_disc_attn": False, "spectral_norm": False}
 
 
-def both(size=32, width=4, attention_at=(16,)):
+def both(size=32, width=5, attention_at=(16,)):
     """Generator and discriminator, their attention not the identity any more."""
     networks = []
     for kind in (Generator, Discriminator):

@@ -26,8 +26,9 @@ demo: .venv/ready
 	@echo "Trained before, on real dogs: runs/dogs-grid.png, runs/dogs-attention.png, runs/dogs-interpolation.png."
 	@echo "Trained just now, on drawn dogs: the newest picture in $(DEMO)/samples/."
 
-# The same recipe at a laptop's size.  datasets/dogs64 comes from `python data.py`; drawn dogs if it isn't there.
-LAPTOP := --width 32 --batch 16 --attn-at 16
+# The same recipe at a laptop's size; at train.py's: SIZE=
+# datasets/dogs64 comes from `python data.py`; drawn dogs if it isn't there.
+SIZE ?= --width 32 --batch 16 --attn-at 16
 MINUTES ?= 60
 DATA ?= $(if $(wildcard datasets/dogs64),datasets/dogs64,datasets/toy64)
 datasets/toy64: .venv/ready
@@ -37,23 +38,24 @@ datasets/toy64: .venv/ready
 dogs: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
 	@echo "Training on $(DATA)."
 	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --data $(DATA) --minutes $(MINUTES); \
-	else $(PY) train.py --data $(DATA) --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(LAPTOP); fi
+	else $(PY) train.py --data $(DATA) --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(SIZE); fi
 	$(PY) sample.py runs/dogs
 
 # The experiment of section 4: the article's four variants with the same photos, z and first weights, for each seed.
 # Ctrl-C stops it; the same command goes on, skips what is done, and ends with the report.
-#   make ablation SEEDS="0 1 2" ABLATION_STEPS=5000 MORE="--fid-every 1000"
+#   make ablation SEEDS="0 1 2" ABLATION_STEPS=5000 MORE="--fid-every 1000" ABLATION=runs/with-fid
 SEEDS ?= 0 1
 ABLATION_STEPS ?= 30000
+ABLATION ?= runs/ablation
 ablation: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
 	trap 'exit 130' INT TERM; \
 	for seed in $(SEEDS); do for variant in full no-attn no-gen-attn no-disc-attn; do \
 		case $$variant in full) off=;; no-attn) off="--no-gen-attn --no-disc-attn";; *) off=--$$variant;; esac; \
-		out=runs/ablation/$$variant-$$seed; \
+		out=$(ABLATION)/$$variant-$$seed; \
 		if test -f $$out/config.json; then to=--resume; else to=--out; fi; \
-		$(PY) train.py $$to $$out --data $(DATA) --steps $(ABLATION_STEPS) --seed $$seed $$off $(LAPTOP) $(MORE) || exit; \
+		$(PY) train.py $$to $$out --data $(DATA) --steps $(ABLATION_STEPS) --seed $$seed $$off $(SIZE) $(MORE) || exit; \
 	done; done
-	$(PY) -m experiment.report runs/ablation/*-[0-9]* --out runs/ablation/report.html
+	$(PY) -m experiment.report $(ABLATION)/*-[0-9]* --out $(ABLATION)/report.html
 
 test: .venv/ready
 	$(PY) -m pytest

@@ -11,9 +11,8 @@ python sample.py runs/full --step 5000                  any of these from an ear
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run
@@ -101,7 +100,7 @@ def query_points(attention, count):
 
 
 def attention_grid(generator, seed, dogs=6, scale=3):
-    """Figure 2: in each row a generated dog with coloured points, then for each point where it looks.
+    """Figure 2: in each row a generated dog with coloured points, then each point again, and where it looks.
 
     Raises UserError for a generator without attention.
     """
@@ -109,21 +108,22 @@ def attention_grid(generator, seed, dogs=6, scale=3):
         raise UserError("this generator was trained without attention: there is nothing to show")
     pictures, maps = attention_maps(generator, latents(seed, dogs))
     side = max(map(int, maps))  # the finest layer's map
-    pixels, tiles = pictures.shape[-1] * scale, []
+    pixels, cell, tiles = pictures.shape[-1] * scale, pictures.shape[-1] * scale // side, []
     for picture, attention in zip(pictures.cpu(), maps[str(side)], strict=True):
         picture = F.interpolate(picture[None].float(), size=(pixels, pixels), mode="bicubic").clamp(0, 255)[0]
-        marked = Image.fromarray(picture.byte().permute(1, 2, 0).numpy())
-        draw, overlays = ImageDraw.Draw(marked), []
-        for point, colour in zip(query_points(attention, len(COLOURS)), COLOURS, strict=True):
-            y, x = ((place + 0.5) * pixels / side for place in divmod(point, side))
-            draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=colour, outline="white", width=2)
+        grey, row = picture.mean(dim=0, keepdim=True) * 0.4 + 50, [picture]
+        for point, colour in zip(query_points(attention, len(COLOURS)), torch.tensor(COLOURS), strict=True):
+            colour = colour[:, None, None]
             heat = attention[point].view(1, 1, side, side) / attention[point].max()
             # The root, so that weak attention is seen too: maps are often a few bright points on near-black.
             heat = F.interpolate(heat.sqrt(), size=(pixels, pixels), mode="bilinear")[0]  # (1, pixels, pixels)
-            grey = picture.mean(dim=0, keepdim=True) * 0.4 + 50
-            overlays.append(grey + heat * (torch.tensor(colour)[:, None, None] - grey))
-        tiles += [torch.from_numpy(np.array(marked)).permute(2, 0, 1), *overlays]
-    return image_grid(torch.stack([tile.byte() for tile in tiles]), columns=1 + len(COLOURS), gap=4)
+            row.append(grey + heat * (colour - grey))
+            y, x = (place * cell for place in divmod(point, side))
+            for panel in (picture, row[-1]):
+                panel[:, y : y + cell, x : x + cell] = 255
+                panel[:, y + 2 : y + cell - 2, x + 2 : x + cell - 2] = colour
+        tiles += row
+    return image_grid(torch.stack(tiles).byte(), columns=1 + len(COLOURS), gap=4)
 
 
 def main():

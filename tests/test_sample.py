@@ -162,12 +162,19 @@ def test_an_attention_grid_has_a_row_for_each_dog_and_its_heat_where_the_map_has
     corner[:, :, 0] = 1  # all look at the top left
     pictures = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     monkeypatch.setattr(sample, "attention_maps", lambda generator, z: (pictures, {"16": corner}))
-    grid = np.asarray(sample.attention_grid(generator, 0, dogs=2, scale=2))
+    points = [0x88, 0xC8, 0xC9, 0xCA, 0xFF]  # row and column
+    monkeypatch.setattr(sample, "query_points", lambda attention, count: points)
+    grid = np.array(sample.attention_grid(generator, 0, dogs=2, scale=2))
     tile, columns = 64 + 4, 1 + len(sample.COLOURS)
     assert grid.shape == (2 * tile + 4, columns * tile + 4, 3)
-    for column, colour in enumerate(sample.COLOURS, 1):
+    for column, (point, colour) in enumerate(zip(points, sample.COLOURS, strict=True), 1):
         overlay = grid[4:tile, column * tile + 4 : (column + 1) * tile]
         assert np.abs(overlay[0, 0].astype(int) - colour).max() <= 1
+        y, x = (4 * place for place in divmod(point, 16))
+        assert (overlay[y : y + 4, x : x + 4] == 255).all() and (
+            grid[4 + y, 4 + x] == 255
+        ).all()  # where it looks from
+        overlay[y : y + 4, x : x + 4] = 50
         assert (overlay[32:, 32:] == 50).all()  # of a black picture
 
 

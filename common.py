@@ -41,10 +41,7 @@ def run(main):
     except KeyboardInterrupt:
         sys.exit(130)
     except (UserError, OSError, torch.OutOfMemoryError) as error:
-        message = " ".join(str(error).split())
-        if isinstance(error, torch.OutOfMemoryError):
-            message = f"out of memory ({message})"
-        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -36,7 +36,8 @@ from model import Z_DIM, Discriminator, Generator, build, generate, spectral_nor
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, will do (Karras et al. 2020)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
-# What may differ when a run is resumed; everything else would make it another run.
+# What may differ when a run is resumed: what changes nothing in it, and a schedule by hand.
+SCHEDULE = {"lr_g", "lr_d", "r1", "ema"}
 CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
 CHANGEABLE |= {"log_every", "sample_every", "fid_every"}
 
@@ -317,15 +318,16 @@ def train(options):
     out.mkdir(parents=True, exist_ok=True)
     with common.lock(out) if rank() == 0 else nullcontext(), common.stop_signal() as stop:
         step, sums = folder.load(), torch.zeros(5, device=device)
+        for optimizer, lr in (optimizer_g, options.lr_g), (optimizer_d, options.lr_d):
+            optimizer.param_groups[0]["lr"] = lr  # the checkpoint's may be another
         first_step, last_row, last_save = step, begin, begin
         if rank() == 0:
             folder.open()
         while True:
             # Maintenance comes before the step and ends by saving, so that no half of it is ever resumed.
             last = step >= options.steps
-            milestone = step in MILESTONES
-            row_due, samples_due, fid_due = (every and (milestone or step % every == 0) for every in periods)
-            samples_due = samples_due or milestone or last
+            row_due, samples_due, fid_due = (n and (step in MILESTONES or step % n == 0) for n in periods)
+            samples_due = samples_due or last or step in MILESTONES
             if step > first_step and (row_due or samples_due or fid_due):
                 if dist.is_initialized():
                     dist.all_reduce(sums)
@@ -408,7 +410,7 @@ def parse_options(arguments=None):
         parser.set_defaults(**{key: value for key, value in before.items() if key != "minutes"})
         options = parser.parse_args(arguments)
         for key, value in before.items():
-            if key not in CHANGEABLE and getattr(options, key) != value:
+            if key not in CHANGEABLE | SCHEDULE and getattr(options, key) != value:
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
         options.data, options.out = Path(options.data), options.resume

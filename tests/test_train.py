@@ -583,11 +583,22 @@ def test_a_folder_that_holds_a_run_is_left_alone_and_one_with_hidden_files_only_
     assert rows(begin(tmp_path / "run", "--steps=1"))
 
 
-@pytest.mark.parametrize("option", ["--width=8", "--lr-g=0.5", "--seed=9", "--batch=5", "--no-gen-attn"])
+@pytest.mark.parametrize("option", ["--width=8", "--translation=0", "--seed=9", "--batch=5", "--no-gen-attn"])
 def test_options_that_make_another_run_are_refused_on_resuming(option, ten_steps):
     name = option.partition("=")[0]
     with pytest.raises(UserError, match=f"begun with {name}.*leave {name} out"):
         train.parse_options([f"--resume={ten_steps}", option])
+
+
+def test_rates_may_change_on_resuming_and_are_kept_from_then_on(begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=2", "--ema=0")  # the average of the last step alone
+    resume(out, "--steps=4", "--lr-g=0")
+    resume(out, "--steps=6")
+    two, four, six = (load_checkpoint(out / f"snapshots/{step:06d}.pt")["generator_ema"] for step in (2, 4, 6))
+    weight = "to_rgb.weight"
+    assert torch.equal(two[weight], four[weight]) and torch.equal(two[weight], six[weight])
+    resume(out, "--steps=8", "--lr-g=0.01")
+    assert not torch.equal(two[weight], load_checkpoint(out / "snapshots/000008.pt")["generator_ema"][weight])
 
 
 def test_the_options_of_the_beginning_may_be_repeated_on_resuming(ten_steps):

@@ -41,8 +41,8 @@ PANELS = {
     "g_loss": ("Loss of G", "nats", (), "Eq. 3, negated; 0.69 where D can't tell real from generated."),
     "d_real": ("D(x)", "", (0.5,), "D's mean answer to photos; 0.5 is a guess."),
     "d_fake": ("D(G(z))", "", (0.5,), "D's mean answer to generated dogs; 0.5 is a guess."),
-    "gamma_g": ("Gamma in G", "", (0,), "The weight of attention in the generator; 0 at first."),
-    "gamma_d": ("Gamma in D", "", (0,), "The weight of attention in the discriminator; 0 at first."),
+    "gamma_g": ("|Gamma| in G", "", (0,), "The weight of attention in G; its sign means nothing."),
+    "gamma_d": ("|Gamma| in D", "", (0,), "The weight of attention in D; its sign means nothing."),
     "images_per_s": ("Speed", "images/s", (0,), "Photos trained on a second."),
 }
 MEASURES, STOPS = list(PANELS)[:10], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
@@ -87,7 +87,8 @@ def read_columns(path):
             for layer, cell in enumerate(row[name].split(), 1):
                 if not math.isfinite(float(cell)):
                     raise ValueError(f"{name} is {cell}")
-                columns.setdefault(name if layer == 1 else f"{name} {layer}", {})[int(row["step"])] = float(cell)
+                value = abs(float(cell)) if "gamma" in name else float(cell)
+                columns.setdefault(name if layer == 1 else f"{name} {layer}", {})[int(row["step"])] = value
     return defaultdict(list, {name: sorted(points.items()) for name, points in columns.items()})
 
 

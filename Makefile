@@ -10,7 +10,7 @@ PY := .venv/bin/python
 	$(PY) -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 
-# From nothing to pictures: the dogs of pretrained.pt first, then a short training on drawn dogs.
+# From nothing to pictures: the dogs of pretrained.pt first, then a short training on toy dogs.
 # Stopped, it goes on when run again; from the start: rm -r runs/demo
 TOYS ?= 2048
 STEPS ?= 8000
@@ -24,10 +24,10 @@ demo: .venv/ready
 	if test -f $(DEMO)/config.json; then $(PY) train.py --resume $(DEMO) --steps $(STEPS); \
 	else $(PY) train.py --data datasets/toy32-$(TOYS) --out $(DEMO) --steps $(STEPS) --width 32 --batch 16 --attn-at 8; fi
 	@echo "Trained before, on real dogs: runs/dogs-grid.png, runs/dogs-attention.png, runs/dogs-interpolation.png."
-	@echo "Trained just now, on drawn dogs: the newest picture in $(DEMO)/samples/."
+	@echo "Trained just now, on toy dogs: the newest picture in $(DEMO)/samples/."
 
 # The same recipe at a laptop's size; at train.py's: SIZE=
-# datasets/dogs64 comes from `python data.py`; drawn dogs if it isn't there.
+# datasets/dogs64 comes from `python data.py`; toy dogs if it isn't there.
 SIZE ?= --width 32 --batch 16 --attn-at 16
 MINUTES ?= 60
 DATA ?= $(if $(wildcard datasets/dogs64),datasets/dogs64,datasets/toy64)

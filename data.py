@@ -3,7 +3,7 @@
     python data.py                    fetch 20,580 photos (815 MB), crop every dog -> datasets/dogs64/
     python data.py --source DIR       the same from a copy that you have: Images/ and Annotation/ in DIR
     python data.py --pictures DIR     your own pictures of any sizes: the middle square of each -> datasets/<DIR>64/
-    python data.py --toy 2048         drawn dogs, nothing to fetch -> datasets/toy64/
+    python data.py --toy 2048         toy dogs, nothing to fetch -> datasets/toy64/
     python data.py --split            every fifth photo apart -> datasets/dogs64-train/, datasets/dogs64-test/
 
 Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in one flat folder.  The folder is

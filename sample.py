@@ -119,9 +119,10 @@ def attention_grid(generator, seed, dogs=6, scale=3):
             heat = F.interpolate(heat.sqrt(), size=(pixels, pixels), mode="bilinear")[0]  # (1, pixels, pixels)
             row.append(grey + heat * (colour - grey))
             y, x = (place * cell for place in divmod(point, side))
-            for panel in (picture, row[-1]):
-                panel[:, y : y + cell, x : x + cell] = 255
-                panel[:, y + 2 : y + cell - 2, x + 2 : x + cell - 2] = colour
+            here = slice(y, y + cell), slice(x, x + cell)
+            for panel, inside in (picture, colour), (row[-1], row[-1][:, *here].clone()):
+                panel[:, max(0, y - 2) : y + cell + 2, max(0, x - 2) : x + cell + 2] = 255
+                panel[:, *here] = inside
         tiles += row
     return image_grid(torch.stack(tiles).byte(), columns=1 + len(COLOURS), gap=4)
 

@@ -283,7 +283,7 @@ def check_finite(step, sums, networks):
     """Raise UserError if a loss or a weight is infinite or not a number: before it gets into a checkpoint."""
     tensors = [sums, *(p for network in networks for p in network.parameters())]
     if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
-        raise UserError(f"step {step}: a loss or weight is not finite; begin anew with lower --lr-g and --lr-d")
+        raise UserError(f"step {step}: a loss or weight is not finite; try lower --lr-g and --lr-d")
 
 
 def train(options):
@@ -345,7 +345,7 @@ def train(options):
                     if samples_due:
                         folder.write_samples(generator_ema, z_fixed[:64], step)
                     past = time.monotonic() - begin
-                    left = round(min((options.steps - step) * past / (step - first_step), 60 * minutes - past))
+                    left = round(max(0, min((options.steps - step) * past / (step - first_step), 60 * minutes - past)))
                     text = f"step {step:,} of {options.steps:,}  d_loss {figures[0]}  g_loss {figures[1]}"
                     text += f"  FID {distance}" if distance else ""
                     progress(f"{text}  {rate} images/s  {datetime.timedelta(seconds=left)} left", last=last or fid_due)
@@ -387,7 +387,7 @@ def parse_options(arguments=None):
     add("--lr-g", type=number(float, 0, 1), default=8e-4, help="learning rate of the generator (Adam)")
     add("--lr-d", type=number(float, 0, 1), default=8e-4, help="learning rate of the discriminator (Adam)")
     add("--betas", type=number(float, 0, 0.9999), nargs=2, default=[0.0, 0.99], metavar="B", help="Adam's")
-    add("--r1", type=number(float, 0), default=0.2, metavar="GAMMA", help="weight of D's gradient penalty; 0: none")
+    add("--r1", type=number(float, 0), default=0.2, metavar="GAMMA", help="D pays GAMMA/2 |gradient|^2; 0: none")
     add("--translation", type=number(float, 0, 0.5), default=0.125, help="of what D sees: up to this part of a side")
     add("--spectral-norm", action="store_true", help="on every convolution of both networks, as in SAGAN")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay per step of the averaged generator")

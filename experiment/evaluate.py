@@ -14,7 +14,7 @@ folder holds crops that nobody trained on (`python data.py --split`).  Prints a 
   precision, as a lonely crop's third neighbour is far away: it tells something once most are called dogs;
 - dogs: the share of pictures whose most probable class is a dog;
 - breeds: the effective number of breeds among these dogs, n for n equally frequent ones;
-- big: recall among the real crops of big breeds only: males of 55 cm or more by the breed's standard;
+- big: recall among the real crops that it takes for big breeds only: males of 55 cm or more by the breed's standard;
 - nearest: how far pictures are from their nearest training crop, divided by how far the held-out crops are (medians).
   Pictures learnt by heart are near 0, new ones as different from the training crops as real dogs are near 1;
 - far: the share of G's attention that goes farther than a quarter of the picture's side, in 16 pictures and the mean

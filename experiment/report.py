@@ -319,7 +319,7 @@ section 4 looks at; triangles on the axis tell where each run stops improving, b
 <h2>When to stop (section 4.1.5)</h2>
 {table(["variant", "seed", "steps", *(f"{title(c)} stops" for c in stops), "run"], when_to_stop(groups, stops))}
 <p class="note">A curve stops improving where it has fallen by 95 % of all that it ever falls, counted from the highest
-point of the run's first half; of noise, too, so compare the seeds. Not yet: that is in the run's last fifth. In
+of the first half of its points; of noise, too, so compare the seeds. Not yet: that is in the run's last fifth. In
 brackets: {title(stops[-1])} there, or where it was measured next to that.</p>
 <h2>Step by step (sections 4.1.1 to 4.1.4)</h2>
 {table(["", *map(title, measures)], *by_step)}

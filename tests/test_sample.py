@@ -171,10 +171,9 @@ def test_an_attention_grid_has_a_row_for_each_dog_and_its_heat_where_the_map_has
         overlay = grid[4:tile, column * tile + 4 : (column + 1) * tile]
         assert np.abs(overlay[0, 0].astype(int) - colour).max() <= 1
         y, x = (4 * place for place in divmod(point, 16))
-        assert (overlay[y : y + 4, x : x + 4] == 255).all() and (
-            grid[4 + y, 4 + x] == 255
-        ).all()  # where it looks from
-        overlay[y : y + 4, x : x + 4] = 50
+        assert (grid[4 + y, 4 + x] == colour).all()  # marked in the picture
+        assert (overlay[y - 1, x] == 255).all() and (overlay[y, x] == 50).all()  # framed where its heat is shown
+        overlay[y - 2 : y + 6, x - 2 : x + 6] = 50
         assert (overlay[32:, 32:] == 50).all()  # of a black picture
 
 

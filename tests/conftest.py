@@ -7,13 +7,21 @@ from PIL import Image
 import train
 
 
+def noise(seed, count, height=8, width=8):
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def write(folder, pictures):
+    """uint8 (N, H, W, 3) -> a folder of PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{index:03d}.png")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos") / "noise"
-    folder.mkdir()
-    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)):
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
+    return write(tmp_path_factory.mktemp("photos") / "noise", noise(0, 20, 32, 32))
 
 
 @pytest.fixture(scope="session")

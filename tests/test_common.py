@@ -7,13 +7,16 @@ import io
 import os
 import signal
 import sys
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
 import torch
 
 import common
+import data
+import fid
+import sample
+import train
 from common import (
     Parser,
     UserError,
@@ -25,6 +28,7 @@ from common import (
     save_checkpoint,
     stop_signal,
 )
+from experiment import evaluate, report
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
@@ -53,15 +57,7 @@ def test_a_mistake_is_one_line_with_the_scripts_name_and_status_2(error, as_scri
     with pytest.raises(SystemExit) as exit:
         run(lambda: fail(error))
     told = capsys.readouterr()
-    assert (exit.value.code, told.out) == (2, "")
-    assert told.err.startswith("dogs.py: ") and told.err.count("\n") == 1
-
-
-def test_what_runs_out_is_named(as_script, capsys):
-    for error in OSError(errno.ENOSPC, "No space"), torch.OutOfMemoryError("CUDA out of memory.\nTried 2 GiB"):
-        with pytest.raises(SystemExit) as exit:
-            run(lambda error=error: fail(error))
-        assert (exit.value.code, capsys.readouterr().err) == (2, f"dogs.py: {' '.join(str(error).split())}\n")
+    assert (exit.value.code, told.out, told.err) == (2, "", f"dogs.py: {' '.join(str(error).split())}\n")
 
 
 def test_ctrl_c_is_silent_with_status_130_and_a_bug_keeps_its_traceback(as_script, capsys):
@@ -103,13 +99,6 @@ def test_numbers_lie_in_their_range_and_are_finite(kind, low, high, good, bad):
             check(text)
 
 
-@pytest.mark.parametrize("name", ["meta", "cpu:7", "cuda:99", "cuda:x", "gpu", ""])
-def test_a_device_that_is_not_here_is_refused(name):
-    with pytest.raises(argparse.ArgumentTypeError):
-        common.device(name)
-    assert common.device("cpu") == "cpu"
-
-
 @pytest.mark.parametrize("bad", [["--steps=x"], ["--steps=0"], ["--st=3"], ["--nonsense"], ["--device=cuda:99"]])
 def test_a_bad_option_is_a_users_mistake(bad):
     parser = Parser("Dogs.")
@@ -119,14 +108,15 @@ def test_a_bad_option_is_a_users_mistake(bad):
         parser.parse_args(bad)
 
 
-def test_help_tells_each_default_even_0_and_keeps_the_lines_of_the_docstring():
-    parser = Parser("Dogs.\n\n    python dogs.py      many of them")
-    parser.add_argument("--zero", default=0, help="starts at nothing")
-    parser.add_argument("--flag", action="store_true", help="is off")
-    parser.add_argument("--none", help="is not given")
-    text = parser.format_help()
-    assert "starts at nothing (default: 0)" in text and "python dogs.py      many" in text
-    assert "(default: False)" not in text and "(default: None)" not in text
+@pytest.mark.parametrize("module", [data, evaluate, fid, report, sample, train])
+def test_help_is_the_docstring_and_each_default_even_0(module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dogs.py", "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        (train.parse_options if module is train else module.main)()
+    told = capsys.readouterr().out
+    assert module.__doc__.strip() in told and ("(default: 0)" in told) == ("--seed" in told)
+    assert "(default: False)" not in told and "(default: None)" not in told
 
 
 # Files --------------------------------------------------------------------------------------------------------
@@ -151,23 +141,10 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("path", [".", "/", ""])
-def test_a_folder_is_no_file_to_write(path):
-    with pytest.raises(UserError), atomic_write(Path(path)):
+@pytest.mark.parametrize(("path", "said"), [(".", "a folder"), ("/", "a folder"), ("none/file", "no folder none")])
+def test_where_no_file_can_be_written_is_named(path, said):
+    with pytest.raises(UserError, match=said), atomic_write(Path(path)):
         pass
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"no folder {tmp_path / 'none'}"), atomic_write(tmp_path / "none/file"):
-        pass
-
-
-def test_only_what_is_open_for_writing_is_synced(tmp_path, monkeypatch):
-    """As on Windows, where the rest is an error."""
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
-    save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
-    assert synced and os.O_RDONLY not in synced
 
 
 class RunsCode:
@@ -213,15 +190,13 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path):
 
 
 def test_where_nothing_can_be_locked_the_work_is_done_without(tmp_path, monkeypatch):
-    entered = []
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", lambda *_: fail(OSError(errno.ENOLCK, "No locks")))  # some network file systems
         with lock(tmp_path):
-            entered.append("network")
+            pass
     monkeypatch.setattr(common, "fcntl", None)  # Windows
     with lock(tmp_path):
-        entered.append("windows")
-    assert entered == ["network", "windows"]
+        pass
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
@@ -233,12 +208,3 @@ def test_the_first_signal_is_noted_and_the_second_stops_at_once(signum):
         assert stop
         signal.raise_signal(signum)
     assert [signal.getsignal(name) for name in SIGNALS] == before
-
-
-def test_signals_are_left_alone_in_a_thread():
-    def work():
-        with stop_signal() as stop:
-            return list(stop)
-
-    with ThreadPool(1) as pool:
-        assert pool.apply(work) == []

@@ -1,6 +1,5 @@
 """The photos: fetched from bad servers, cropped from bad files, found in odd folders, read whatever their format."""
 
-import contextlib
 import errno
 import hashlib
 import http.server
@@ -94,8 +93,6 @@ def test_every_box_becomes_a_crop_numbered_as_in_the_annotation_and_ends_where_t
 @pytest.mark.parametrize(
     ("mode", "colour", "kind", "rgb"),
     [
-        ("1", 1, "PNG", (255, 255, 255)),
-        ("LA", (90, 255), "PNG", (90, 90, 90)),
         ("P", 5, "PNG", (3, 5, 8)),
         ("RGBA", (1, 2, 3, 0), "PNG", (1, 2, 3)),  # transparent or not, as pytorch-fid has it
         ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
@@ -120,43 +117,24 @@ def test_a_crop_file_carries_no_colour_profile_and_no_transparency(tmp_path):
         assert found.mode == "RGB" and found.info == {}
 
 
-# How the camera stored an upright picture, by the EXIF standard's numbers
-TURN = Image.Transpose
-STORED = [None, TURN.FLIP_LEFT_RIGHT, TURN.ROTATE_180, TURN.FLIP_TOP_BOTTOM]
-STORED += [TURN.TRANSPOSE, TURN.ROTATE_90, TURN.TRANSVERSE, TURN.ROTATE_270]
-
-
 @pytest.mark.parametrize("mode", ["RGB", "I;16"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_stored_on_its_side_gives_the_upright_crop(tmp_path, orientation, mode):
-    mask = Image.new("L", (160, 120))
-    mask.paste(255, BOX)
-    upright = noise() if mode == "RGB" else noise().convert("L")
-    photo, turn = upright, STORED[orientation - 1]
-    if turn is not None:
-        photo, mask = photo.transpose(turn), mask.transpose(turn)
+def test_a_photo_stored_on_its_side_gives_the_upright_crop(tmp_path, mode):
+    upright, exif = noise() if mode == "RGB" else noise().convert("L"), Image.Exif()
+    photo, exif[0x0112] = upright.transpose(Image.Transpose.ROTATE_90), 6
     if mode == "I;16":
         photo = Image.fromarray(np.asarray(photo).astype(np.uint16) * 257)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    found = crop_one(tmp_path, photo, mask.getbbox(), exif=exif)
+    found = crop_one(tmp_path, photo, (40, 76, 104, 140), exif=exif)  # BOX, turned like the photo
     assert (found == np.asarray(upright.crop(BOX).convert("RGB"))).all()
 
 
-XML_BOMB = "".join(f'<!ENTITY b{n} "{f"&b{n - 1};" * 10}">' for n in range(1, 10))
-XML_BOMB = f'<!DOCTYPE a [<!ENTITY b0 "dog">{XML_BOMB}]><annotation>&b9;</annotation>'
 FAULTS = {
     "truncated": lambda photo, note: os.truncate(photo, photo.stat().st_size // 2),
-    "empty": lambda photo, note: photo.write_bytes(b""),
     "no picture": lambda photo, note: photo.write_bytes(b"<html>404</html>"),
     "absurdly large": lambda photo, note: Image.new("1", (12_000, 10_000)).save(photo, "PNG"),
-    "a bomb": lambda photo, note: Image.new("1", (20_000, 20_000)).save(photo, "PNG"),
-    "an animation": lambda photo, note: noise().save(photo, "GIF", save_all=True, append_images=[noise(seed=2)]),
     "no annotation": lambda photo, note: note.unlink(),
     "no box": lambda photo, note: note.write_text("<annotation/>"),
     "no XML": lambda photo, note: note.write_text("<annotation>"),
     "no number": lambda photo, note: note.write_text(note.read_text().replace("20<", "nan<")),
-    "an XML bomb": lambda photo, note: note.write_text(XML_BOMB),
 }
 
 
@@ -193,6 +171,13 @@ def test_split_keeps_all_dogs_of_every_fifth_photo_apart(tmp_path):
     assert not list(tmp_path.glob("o*.part")) and not (tmp_path / "o").exists()
 
 
+def test_without_options_the_dogs_are_fetched_and_cropped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "fetch", lambda folder: make_dog(folder, "n01-Toy/n01_1.jpg", noise()))
+    main()
+    assert list(crops(Path("datasets/dogs64"))) == ["n01_1_0"]
+
+
 def test_own_pictures_of_any_size_give_their_middle_squares(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exif = Image.Exif()
@@ -200,7 +185,7 @@ def test_own_pictures_of_any_size_give_their_middle_squares(tmp_path, monkeypatc
     for name in ("pets/cats/1.png", "pets/dogs/1.png", "pets/tiny.gif"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
     noise(100, 64).save("pets/cats/1.png")
-    noise(64, 101).transpose(TURN.ROTATE_90).save("pets/dogs/1.png", exif=exif)  # stored on its side
+    noise(64, 101).transpose(Image.Transpose.ROTATE_90).save("pets/dogs/1.png", exif=exif)  # stored on its side
     Image.new("RGB", (1, 3), "blue").save("pets/tiny.gif")
     main("--pictures", "pets")
     found = crops(Path("datasets/pets64"))
@@ -317,23 +302,18 @@ def test_what_cannot_be_fetched_ends_the_run_and_keeps_what_came(server, tmp_pat
     assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:1000]
 
 
-def make_tar(*members):
-    """Bytes of a tar of (name, content); content that starts with -> is a symbolic link's target."""
-    file = io.BytesIO()
+def make_tar(name, content):
+    """Bytes of a tar of one file."""
+    file, member = io.BytesIO(), tarfile.TarInfo(name)
+    member.size = len(content)
     with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            if content.startswith("->"):
-                member.type, member.linkname = tarfile.SYMTYPE, content[2:]
-            else:
-                member.size = len(content)
-            tar.addfile(member, io.BytesIO(content.encode()))
+        tar.addfile(member, io.BytesIO(content.encode()))
     return file.getvalue()
 
 
 def test_both_archives_are_fetched_checked_and_unpacked_once(server, tmp_path):
     layout = {"images": "Images", "annotations": "Annotation"}
-    server.files = {f"{name}.tar": make_tar((f"{inside}/n01-Toy/n01_1", name)) for name, inside in layout.items()}
+    server.files = {f"{name}.tar": make_tar(f"{inside}/n01-Toy/n01_1", name) for name, inside in layout.items()}
     archives = [(name, len(tar), hashlib.sha256(tar).hexdigest(), name[:-4]) for name, tar in server.files.items()]
     for _ in range(2):
         data.fetch(tmp_path, server.url, archives)
@@ -343,7 +323,7 @@ def test_both_archives_are_fetched_checked_and_unpacked_once(server, tmp_path):
 
 
 def test_an_archive_brought_by_hand_is_used_if_it_is_the_right_one(server, tmp_path):
-    tar = make_tar(("Images/a", "b"))
+    tar = make_tar("Images/a", "b")
     archives = [("a.tar", len(tar), hashlib.sha256(tar).hexdigest(), "images")]
     (tmp_path / "a.tar").write_bytes(tar[::-1])
     with pytest.raises(UserError, match=r"a\.tar.*delete"):
@@ -351,17 +331,6 @@ def test_an_archive_brought_by_hand_is_used_if_it_is_the_right_one(server, tmp_p
     (tmp_path / "a.tar").write_bytes(tar)
     data.fetch(tmp_path, server.url, archives)
     assert (tmp_path / "images/Images/a").read_text() == "b" and server.ranges == []
-
-
-@pytest.mark.parametrize("member", [("../../evil", ""), ("//tmp/evil", ""), ("Images/a", "->/tmp"), ("a", "->../..")])
-def test_no_member_of_an_archive_leads_out_of_its_folder(server, tmp_path, member):
-    tar = make_tar(member)
-    (tmp_path / "dogs").mkdir()
-    (tmp_path / "dogs/a.tar").write_bytes(tar)
-    with contextlib.suppress(tarfile.FilterError):
-        data.fetch(tmp_path / "dogs", server.url, [("a.tar", len(tar), hashlib.sha256(tar).hexdigest(), "images")])
-    assert [path.name for path in tmp_path.iterdir()] == ["dogs"] and not Path("/tmp/evil").exists()
-    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
 # Finding, reading and showing ---------------------------------------------------------------------------------

@@ -2,30 +2,18 @@
 
 import csv
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import noise, write
 from PIL import Image
 
 from common import UserError
 from experiment import distort, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def write(folder, pictures):
-    """uint8 (N, H, W, 3) -> a folder of PNG files."""
-    folder.mkdir(parents=True)
-    for index, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / f"{index:03d}.png")
-    return folder
-
-
-def noise(seed, count, side=8):
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
 def command(module, monkeypatch, *arguments):
@@ -155,8 +143,6 @@ def test_features_of_a_folder_are_kept_until_a_file_changes(tmp_path, network):
     assert (evaluate.folder_features(network, folder) != first).any(dim=1).tolist() == [True] + 5 * [False]
     (folder / "005.png").unlink()  # one goes
     assert evaluate.folder_features(network, folder).shape == (5, 1280)
-    (tmp_path / "real.features.npz").write_bytes(b"PK broken")
-    assert evaluate.folder_features(network, folder).shape == (5, 1280) and network.shown == 6 + 6 + 5 + 5
 
 
 def test_both_sides_have_equal_counts_evenly_from_the_folders(tmp_path, network, monkeypatch, capsys):
@@ -202,21 +188,6 @@ def test_all_snapshots_draw_the_same_z_and_another_seed_others(tmp_path, network
     assert list(read(tmp_path / "other")[0].values())[1:] != first
 
 
-def test_a_write_that_dies_leaves_metrics_whole(tmp_path, monkeypatch):
-    rows = {step: {name: str(step) for name in evaluate.COLUMNS} for step in (500, 1000)}
-    evaluate.write_metrics(tmp_path / "metrics.csv", rows)
-
-    def die(self, rows):
-        self.writerow(next(rows))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(csv.DictWriter, "writerows", die)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate.write_metrics(tmp_path / "metrics.csv", rows | {1500: rows[500]})
-    assert evaluate.read_metrics(tmp_path / "metrics.csv") == rows
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
-
-
 def test_mistakes_are_told_before_the_work(tmp_path, network, monkeypatch):
     real = write(tmp_path / "real", noise(0, 6))
     with pytest.raises(UserError, match="nowhere"):
@@ -244,7 +215,7 @@ def test_the_trained_network_takes_generated_dogs_for_dogs_and_noise_for_none():
     generator, _ = evaluate.load_generator(ROOT / "pretrained.pt")
     pictures = evaluate.generate(generator, evaluate.latents(0, 48))
     dogs = evaluate.features_of(network, pictures, "dogs")
-    grey = evaluate.features_of(network, torch.from_numpy(noise(0, 48, 64)).permute(0, 3, 1, 2), "noise")
+    grey = evaluate.features_of(network, torch.from_numpy(noise(0, 48, 64, 64)).permute(0, 3, 1, 2), "noise")
     assert evaluate.figures(network, dogs, dogs)["dogs"] > 0.3
     assert evaluate.figures(network, dogs, grey)["dogs"] == 0
 
@@ -261,21 +232,6 @@ def changed(name, amount=None, picture=None, seed=0):
     return before, np.array(after)
 
 
-def test_blur_keeps_the_mean_and_spreads_a_point_into_a_gaussian():
-    point = np.zeros((41, 41, 3))
-    point[20, 20] = 1
-    _, after = changed("blur", 2.0, point)
-    assert after.sum() == pytest.approx(3)
-    spread = (after[..., 0].sum(0) * (np.arange(41) - 20) ** 2).sum()
-    assert spread == pytest.approx(4, rel=0.01)  # the variance
-    assert after[20, 22, 0] / after[20, 20, 0] == pytest.approx(np.exp(-0.5), rel=0.01)
-
-
-def test_noise_has_the_standard_deviation_asked_for():
-    before, after = changed("noise", 0.1, np.full((200, 200, 3), 0.5))
-    assert (after - before).std() == pytest.approx(0.1, rel=0.02) and abs((after - before).mean()) < 0.001
-
-
 def test_salt_and_pepper_hits_its_share_of_pixels_half_black_half_white():
     before, after = changed("salt-and-pepper", 0.2, np.full((300, 300, 3), 0.5))
     assert (after == 0).all(2).mean() == pytest.approx(0.1, rel=0.1)
@@ -290,11 +246,6 @@ def test_five_rectangles_of_the_picture_s_shape_are_black():
     one = next(y for y in range(64) if black[y].any())
     assert black[one : one + 16].any(1).all()  # the topmost is 16 high
     assert (changed("rectangles", 1.0)[1] == 0).all() and (changed("rectangles", 0.0)[1] > 0).any()
-
-
-def test_colour_goes_from_blue_to_red():
-    before, after = changed("colour", 0.25)
-    np.testing.assert_allclose(after - before, np.broadcast_to([0.25, 0, -0.25], before.shape))
 
 
 def test_shuffle_moves_whole_tiles():
@@ -314,16 +265,6 @@ def test_swap_flip_and_mirror_put_known_pixels_in_known_places():
     assert (after[0] == before[11]).all() and (after[3] == before[8]).all()
     before, after = changed("mirror")
     assert (after[:, 0] == before[:, 15]).all() and (after[:, 5] == before[:, 10]).all()
-
-
-@pytest.mark.parametrize("name", ["shuffle", "swap", "flip", "mirror"])
-def test_spatial_distortions_keep_every_pixel_in_the_files_too(name, tmp_path, monkeypatch):
-    before, out = write(tmp_path / "in", noise(0, 2)), tmp_path / "out"
-    command(distort, monkeypatch, name, before, out)
-    for path in before.iterdir():
-        old, new = (np.array(Image.open(p)) for p in (path, out / path.name))
-        assert (old != new).any()
-        assert Counter(map(tuple, old.reshape(-1, 3))) == Counter(map(tuple, new.reshape(-1, 3)))
 
 
 def test_a_copy_has_the_amount_asked_for_in_bytes(tmp_path, monkeypatch):
@@ -361,14 +302,6 @@ def test_all_writes_a_folder_for_each_strength_and_never_mixes_old_and_new(tmp_p
     with pytest.raises(UserError, match=str(out)):
         command(distort, monkeypatch, "all", folder, out)
     assert len(list(out.rglob("*.png"))) == 2 * 21 - 1
-
-
-def test_a_picture_that_cannot_be_read_leaves_no_copy_of_the_others(tmp_path, monkeypatch):
-    folder = write(tmp_path / "in", noise(0, 2))
-    (folder / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"broken\.png"):
-        command(distort, monkeypatch, "blur", folder, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 @pytest.mark.parametrize("text", ["fog", "blur=much", "rectangles=1.5", "swap=2", "shuffle=9", "blur=nan"])

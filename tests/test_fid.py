@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import noise, write
 from golden import recipe
 from PIL import Image
 from torch import nn
@@ -52,18 +53,6 @@ class Colours(nn.Module):
         assert all(image[0].numel() <= 299**2 for image in images)  # large ones never come at their full size
         images = torch.cat([fid.resize(image[None]) for image in images])
         return torch.cat([images.mean((2, 3)), images.std((2, 3))], 1) @ self.mix
-
-
-def write(folder, pictures, name="{:05d}.png"):
-    """uint8 (N, H, W, 3) -> PNG files in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / name.format(index))
-    return folder
-
-
-def random_pictures(seed, count, height=16, width=16):
-    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -136,20 +125,12 @@ def test_features_are_float32_s_inside_autocast(inception):
     assert torch.equal(inside, inception(images))
 
 
-def test_names_and_shapes_are_those_of_the_well_known_file():
-    with torch.device("meta"):
-        ours = [(name, tuple(value.shape)) for name, value in fid.Inception().state_dict().items()]
-    assert sorted(ours) == sorted(NAMES)
-
-
 @pytest.mark.parametrize(
     ("spoil", "name"),
     [
         (lambda state: state.pop("Mixed_6c.branch_pool.bn.bias"), "Mixed_6c.branch_pool.bn.bias"),
         (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "AuxLogits.fc.bias"),
         (lambda state: state.update({"fc.weight": torch.zeros(1000, 2048)}), "fc.weight.*1000, 2048"),
-        (lambda state: state.update({"fc.bias": "x"}), "fc.bias"),
-        (lambda state: [state.clear(), state.update({"epoch": 3})], "Conv2d_1a_3x3.conv.weight"),
     ],
 )
 def test_weights_of_another_network_are_refused_naming_the_entry(tmp_path, spoil, name):
@@ -201,31 +182,6 @@ def test_plain_sums_keep_the_digits_of_a_million_features():
     np.testing.assert_allclose(total.sigma, exact, rtol=0, atol=1e-10)  # 2,048 of these move FID by 2e-7
 
 
-class OnMps(torch.Tensor):
-    """A tensor that takes float64 as one on mps does: not at all, until it has been brought to the CPU."""
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        result = super().__torch_function__(func, types, args, kwargs or {})
-        on_cpu = func is torch.Tensor.cpu or (func is torch.Tensor.to and args[1:] == ("cpu",))
-        if not on_cpu and getattr(result, "dtype", None) == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-        return result.as_subclass(torch.Tensor) if on_cpu else result
-
-
-def test_features_leave_mps_before_they_become_float64(tmp_path, command, monkeypatch):
-    features = normals(9, 5).float()
-    with pytest.raises(TypeError):
-        features.as_subclass(OnMps).to("cpu", torch.float64)  # so the fake tells
-    total = fid.collect([features.as_subclass(OnMps)], 5)
-    np.testing.assert_allclose(total.mu, features.double().mean(0))
-    folders = [write(tmp_path / name, random_pictures(seed, 4)) for seed, name in enumerate("ab")]
-    plain = command(*folders, "--kid")
-    forward = Colours.forward
-    monkeypatch.setattr(Colours, "forward", lambda self, images: forward(self, images).as_subclass(OnMps))
-    assert plain[:2] == command(*folders, "--kid")[:2] and plain[0] == 0
-
-
 # The Frechet distance -----------------------------------------------------------------------------------------
 
 
@@ -250,15 +206,10 @@ def random_covariance(seed, d=30):
 
 
 def test_closed_forms():
-    a, b, zero = random_covariance(0), random_covariance(1), np.zeros(30)
+    a, zero = random_covariance(0), np.zeros(30)
     shift = np.random.default_rng(2).standard_normal(30)
     assert fid.frechet_distance(zero, a, shift, a) == pytest.approx(shift @ shift, rel=1e-12)
     assert fid.frechet_distance([3.0], [[4.0]], [-1.0], [[25.0]]) == pytest.approx(4**2 + (2 - 5) ** 2)
-    values, vectors = np.linalg.eigh(a)
-    other = np.random.default_rng(3).random(30)
-    closed = np.sum((np.sqrt(values) - np.sqrt(other)) ** 2)  # commuting covariances
-    assert fid.frechet_distance(zero, a, zero, (vectors * other) @ vectors.T) == pytest.approx(closed, rel=1e-11)
-    assert fid.frechet_distance(zero, a, zero, b) == pytest.approx(fid.frechet_distance(zero, b, zero, a), rel=1e-12)
 
 
 def test_collapsed_generators_have_a_distance():
@@ -280,9 +231,8 @@ def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
         fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), np.full((3, 3), np.nan))
 
 
-@pytest.mark.parametrize("variance", [-1.0, -5.0])
-def test_what_is_no_covariance_has_no_distance_rather_than_zero(variance):
-    broken = np.diag([variance, 1.0, 1.0])
+def test_what_is_no_covariance_has_no_distance_rather_than_zero():
+    broken = np.diag([-5.0, 1.0, 1.0])
     with pytest.raises(fid.UserError, match="covariance"):
         fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), broken)
 
@@ -333,7 +283,7 @@ def test_the_command_prints_what_pytorch_fid_prints_and_kid_before_it(tmp_path, 
 
 def test_two_processes_give_the_statistics_and_distances_of_one(tmp_path, weights):
     for seed, name, count in ((1, "a", 5), (2, "b", 4)):
-        write(tmp_path / name, random_pictures(seed, count))
+        write(tmp_path / name, noise(seed, count))
     one, two = (script(tmp_path, "a", "b", "--kid", "--weights", weights, start=s) for s in ((), TORCHRUN))
     assert value_of(two) == pytest.approx(value_of(one), abs=2e-4)
     assert value_of(two, "KID") == pytest.approx(value_of(one, "KID"), abs=1e-5)
@@ -342,23 +292,23 @@ def test_two_processes_give_the_statistics_and_distances_of_one(tmp_path, weight
 
 def test_mixed_sizes_and_sub_folders_count_and_a_batch_never_matters(tmp_path):
     for place, size in enumerate(((10, 20), (400, 310), (299, 299))):
-        write(tmp_path / f"sub{place}/deeper", random_pictures(place, 2, *size))
+        write(tmp_path / f"sub{place}/deeper", noise(place, 2, *size))
     found = [fid.folder_statistics(tmp_path, Colours(), batch) for batch in (1, 4, 50)]
     features = torch.cat([Colours()([fid.read_picture(path)]) for path in sorted(tmp_path.rglob("*.png"))])
     for mu, sigma, count in found:
         assert count == 6
         np.testing.assert_allclose(mu, features.double().mean(0), atol=1e-6)
         np.testing.assert_allclose(sigma, np.cov(features.double().numpy(), rowvar=False), atol=1e-6)
-    picture = Image.open(tmp_path / "sub1/deeper/00000.png")
+    picture = Image.open(tmp_path / "sub1/deeper/000.png")
     large = F.interpolate(torch.tensor(np.array(picture)).permute(2, 0, 1)[None] / 255, (299, 299), mode="bilinear")
-    torch.testing.assert_close(fid.read_picture(tmp_path / "sub1/deeper/00000.png"), large[0])
+    torch.testing.assert_close(fid.read_picture(tmp_path / "sub1/deeper/000.png"), large[0])
 
 
 def test_collapsed_and_identical_folders(tmp_path, command):
-    real = write(tmp_path / "real", random_pictures(0, 6))
-    same = write(tmp_path / "same", random_pictures(0, 6))
-    collapsed = write(tmp_path / "collapsed", np.repeat(random_pictures(1, 1), 5, axis=0))
-    more = write(tmp_path / "more", np.repeat(random_pictures(1, 1), 7, axis=0))
+    real = write(tmp_path / "real", noise(0, 6))
+    same = write(tmp_path / "same", noise(0, 6))
+    collapsed = write(tmp_path / "collapsed", np.repeat(noise(1, 1), 5, axis=0))
+    more = write(tmp_path / "more", np.repeat(noise(1, 1), 7, axis=0))
     assert value_of(command(real, same)[1]) == 0
     assert value_of(command(collapsed, more)[1]) == 0
     mu, sigma, _ = fid.folder_statistics(real, Colours())
@@ -367,14 +317,8 @@ def test_collapsed_and_identical_folders(tmp_path, command):
     assert value_of(command(real, collapsed)[1]) == pytest.approx(exact, abs=1e-3)
 
 
-def test_as_many_pictures_as_features_are_too_few(tmp_path, command):
-    for count, warned in ((2048, True), (2049, False)):  # their covariance has rank count - 1
-        np.savez(tmp_path / "a.npz", mu=np.zeros(2048), sigma=np.eye(2048), count=count)
-        assert ("warning" in command(tmp_path / "a.npz", tmp_path / "a.npz")[2]) == warned
-
-
 def test_saved_statistics_stand_for_the_folder_and_read_as_pytorch_fids(tmp_path, command):
-    a, b = write(tmp_path / "a", random_pictures(0, 4)), write(tmp_path / "b", random_pictures(1, 4))
+    a, b = write(tmp_path / "a", noise(0, 4)), write(tmp_path / "b", noise(1, 4))
     assert command("--save-stats", a, tmp_path / "a.npz")[0] == 0
     folder = value_of(command(a, b)[1])
     assert value_of(command(tmp_path / "a.npz", b)[1]) == folder > 0
@@ -382,15 +326,7 @@ def test_saved_statistics_stand_for_the_folder_and_read_as_pytorch_fids(tmp_path
         mu, sigma = file["mu"][:], file["sigma"][:]
     assert (mu.shape, sigma.shape, mu.dtype, sigma.dtype) == ((2048,), (2048, 2048), np.float64, np.float64)
     np.savez(tmp_path / "theirs.npz", mu=mu, sigma=sigma)
-    (tmp_path / "theirs.npz").rename(tmp_path / "THEIRS.NPZ")
-    assert value_of(command(b, tmp_path / "THEIRS.NPZ")[1]) == pytest.approx(folder, abs=1e-4)
-
-
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
-def test_a_name_that_is_not_utf8_is_no_trouble(tmp_path, weights):
-    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
-    write(odd, random_pictures(0, 2))
-    assert value_of(script(tmp_path, odd, odd, "--weights", weights)) == 0
+    assert value_of(command(b, tmp_path / "theirs.npz")[1]) == pytest.approx(folder, abs=1e-4)
 
 
 # Mistakes -----------------------------------------------------------------------------------------------------
@@ -401,16 +337,14 @@ def mistakes(tmp_path, monkeypatch):
     """A working folder full of them, and one good folder of pictures."""
     monkeypatch.chdir(tmp_path)
     for name, count in (("good", 3), ("one", 1), ("bad", 2)):
-        write(tmp_path / name, random_pictures(0, count))
+        write(tmp_path / name, noise(0, count))
     Path("empty").mkdir()
-    Path("bad/broken.png").write_bytes(Path("bad/00000.png").read_bytes()[:100])
+    Path("bad/broken.png").write_bytes(Path("bad/000.png").read_bytes()[:100])
     np.savez("dims64.npz", mu=np.zeros(64), sigma=np.eye(64))
     np.savez("sound.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     np.savez("nan.npz", mu=np.zeros(2048), sigma=np.eye(2048) * np.nan)
-    np.savez("lame.npz", mu=np.zeros(2048), sigma=np.triu(np.ones((2048, 2048))))
     np.savez("other.npz", pictures=np.eye(3))
-    for name in ("text.npz", "real.zip", "x.npy"):
-        Path(name).write_text("no statistics", encoding="utf-8")
+    Path("real.zip").write_text("no statistics", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -423,12 +357,9 @@ def mistakes(tmp_path, monkeypatch):
         ("good bad", ["broken.png"]),
         ("dims64.npz good", ["dims64.npz", "(64,)", "2048"]),
         ("good nan.npz", ["nan.npz"]),
-        ("good lame.npz", ["lame.npz"]),
         ("good other.npz", ["other.npz", "mu and sigma"]),
-        ("good text.npz", ["text.npz"]),
         ("good nix.npz", ["nix.npz"]),
         ("real.zip good", ["real.zip", "a file", "folder"]),
-        ("good x.npy", ["x.npy", "a file", "folder"]),
         ("good sound.npz --kid", ["--kid", ".npz"]),
         ("--save-stats good x", ["--save-stats x", ".npz"]),
         ("--save-stats good nan.npz", ["--save-stats nan.npz"]),

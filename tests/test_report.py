@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -161,17 +160,9 @@ def test_what_cannot_be_drawn_is_left_out_in_one_line(tmp_path, monkeypatch, cap
         make_page(monkeypatch, bad)
 
 
-def test_a_name_with_an_accent_is_written_in_utf8_whatever_the_locale(tmp_path):
-    make_run(tmp_path / "run-café")
-    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "experiment.report", b"run-caf\xc3\xa9"]
-    subprocess.run(command, env=os.environ | locale, check=True, capture_output=True)
-    assert rows_of((tmp_path / "report.html").read_text(encoding="utf-8"), "full")[1][-1] == "run-café"
-
-
 def test_the_page_is_one_file_in_which_names_are_escaped_and_pictures_have_their_label(tmp_path, monkeypatch):
-    page = make_page(monkeypatch, make_run(tmp_path / "a<b&c"))
-    assert "a&lt;b&amp;c" in page and "<b&c" not in page
+    page = make_page(monkeypatch, make_run(tmp_path / os.fsdecode(b"a<b&c\xff")))
+    assert "a&lt;b&amp;c\\xff" in page and "<b&c" not in page
     assert re.findall(r"<(?:script|link|iframe)|@import|url\(|https?:", page) == []
     assert {source[:5] for source in re.findall(r'(?:src|href)="(.*?)"', page)} == {"data:"}
     assert re.findall(r'<img alt="(.*?)"', page) == ["full, step 1,000"]

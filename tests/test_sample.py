@@ -1,5 +1,7 @@
 """Pictures from a small trained run: the same whatever is asked for beside them, and mistakes by name."""
 
+import doctest
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -73,34 +75,20 @@ def test_files_that_hold_no_generator_are_named(run_folder, tmp_path):
             sample.load_generator(path)
 
 
-def test_an_exported_generator_is_small_and_makes_the_same_pictures(run_folder, tmp_path):
+def test_an_exported_generator_is_half_as_large_and_makes_the_same_pictures(run_folder, tmp_path):
     source, small = sample.find_snapshot(run_folder), tmp_path / "small.pt"
     export(source, small)
-    weights = [
-        sum(v.nbytes for v in load_checkpoint(path)["generator_ema"].values() if v.is_floating_point())
-        for path in (source, small)
-    ]
-    assert weights[1] == weights[0] / 2
+    snapshot = load_checkpoint(small)
+    assert {v.dtype for v in snapshot["generator_ema"].values() if v.is_floating_point()} == {torch.float16}
+    assert not any(isinstance(value, str) for value in snapshot["config"]["options"].values())  # no paths
     z = sample.latents(0, 64)
     (whole, _), (half, step) = sample.load_generator(source), sample.load_generator(small)
     assert step == 10 and next(half.parameters()).dtype == torch.float32
     whole, half = generate(whole, z).int(), generate(half, z).int()
     assert whole.float().std() > 1 and (whole - half).abs().max() <= 1  # grey levels
-    with pytest.raises(UserError, match=f"{small} is there already"):
-        export(source, small)
-    torch.save({}, tmp_path / "bad.pt")
-    with pytest.raises(UserError, match=r"bad\.pt: no generator"):
-        export(tmp_path / "bad.pt", tmp_path / "new.pt")
-    assert not (tmp_path / "new.pt").exists()
 
 
 # Pictures -----------------------------------------------------------------------------------------------------
-
-
-def test_the_first_z_are_the_same_whatever_the_count():
-    many = sample.latents(3, 1000)
-    assert all(torch.equal(sample.latents(3, count), many[:count]) for count in (1, 5, 64, 65))
-    assert not torch.equal(sample.latents(4, 5), many[:5])
 
 
 def test_written_pictures_are_those_of_the_seeds_z_whatever_the_count(generator, tmp_path):
@@ -109,13 +97,6 @@ def test_written_pictures_are_those_of_the_seeds_z_whatever_the_count(generator,
         sample.write_pictures(generator, 1, count, tmp_path / name)
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == [f"{i:05d}.png" for i in range(count)]
         assert torch.equal(load_folder(tmp_path / name), wanted[:count])
-
-
-def test_pictures_are_not_mixed_with_old_ones(generator, tmp_path):
-    (tmp_path / "old.png").write_bytes(b"old")
-    with pytest.raises(UserError, match=f"{tmp_path}"):
-        sample.write_pictures(generator, 0, 3, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["old.png"]
 
 
 def test_pictures_cut_short_leave_no_folder_that_could_be_measured(generator, tmp_path, monkeypatch):
@@ -210,15 +191,17 @@ def test_attention_of_a_generator_without_any_is_refused(begin, command, tmp_pat
     assert not list(out.glob("*.png"))
 
 
-def test_a_missing_run_is_named(command, tmp_path):
-    for name in ("none", "none.pt"):
-        with pytest.raises(UserError, match=str(tmp_path / name)):
-            command(tmp_path / name)
-
-
 def test_without_a_run_the_generator_that_comes_along_is_shown(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert sample.PRETRAINED.stat().st_size < 4e6
     for option, name in (((), "grid"), (("--attention",), "attention"), (("--interpolate",), "interpolation")):
         path = Path(command(*option).strip())
         assert path.name.startswith(name) and np.asarray(Image.open(path)).std() > 20
+
+
+def test_the_ten_lines_of_the_readme_give_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the last one writes a picture
+    text = sample.PRETRAINED.with_name("README.md").read_text(encoding="utf-8")
+    lines = re.search(r"```python\n(>>> .*?)```", text, re.DOTALL)[1]
+    test = doctest.DocTestParser().get_doctest(lines, {}, "README.md", None, 0)
+    assert not doctest.DocTestRunner().run(test).failed and (tmp_path / "dog.png").exists()

@@ -35,7 +35,7 @@ def attend(query, key, value):
 def attend_fast(query, key, value):
     """`attend` up to rounding: on CUDA by torch's kernel, which keeps no map, on a CPU a few pictures at a time.
 
-    That kernel has no second derivative: train.r1_penalty asks for the formula.  On mps it was wrong up to 2.11.
+    That kernel has no second derivative: train.r1_penalty asks for the formula.  On mps it was wrong up to torch 2.11.
     """
     if query.device.type != "cuda":
         count = max(1, MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)  # pictures
@@ -48,8 +48,8 @@ def attend_fast(query, key, value):
 class SelfAttention(nn.Module):
     """x + gamma * attention(x) over the positions of a feature map; starts as the identity.
 
-    x: (B, C, H, W), any float dtype -> the same shape.  The convolutions have no bias: on the keys it would do
-    nothing, as it adds the same to a whole row before the softmax.
+    x: (B, C, H, W), any float dtype -> the same shape.  The convolutions have no bias: on the keys it would add
+    the same to a whole row of scores, which the softmax ignores.
     """
 
     def __init__(self, channels):

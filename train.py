@@ -60,6 +60,7 @@ def r1_penalty(discriminator, real):
     """E |grad of the logit at a photo|^2: keeps D flat where the photos are (Mescheder et al. 2018)."""
     real = real.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # the one that has second derivatives
+        # Each logit depends on its own photo alone, so the gradient of their sum holds that of each.
         (grad,) = torch.autograd.grad(discriminator(real).float().sum(), real, create_graph=True)  # (B, 3, H, W)
     return grad.float().square().sum(dim=(1, 2, 3)).mean()
 
@@ -118,8 +119,8 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
         d_loss = discriminator_loss(real_logits, fake_logits)
     optimizer_d.zero_grad()
     d_loss.backward()
-    if r1_weight:  # a pass of its own: its gradient is added, and both graphs are never there at once
-        with spectral_norm_once(discriminator.eval()), autocast:  # in eval(): no second power iteration
+    if r1_weight:  # a pass of its own needs less memory; backward() adds its gradient to that of the loss
+        with spectral_norm_once(discriminator.eval()), autocast:  # eval(): spectral norm is estimated once a step
             penalty = r1_weight * r1_penalty(discriminator, real)
         penalty.backward()
     average_gradients(discriminator)
@@ -336,7 +337,7 @@ def train(options):
                 if common.max_over_ranks(bool(stop) or now - begin > minutes * 60):
                     last = samples_due = True
                 if samples_due or fid_due:
-                    update_bn(z_fixed.split(64), generator_ema)
+                    update_bn(z_fixed.split(64), generator_ema)  # averaged weights need statistics of their own
                 distance = f"{measure_fid(generator_ema):.4f}" if fid_due else ""
                 if rank() == 0:
                     figures = [f"{mean:.5f}" for mean in (sums[:4] / sums[4]).tolist()]
@@ -366,6 +367,7 @@ def train(options):
             update_ema(generator_ema, generator, step, options.ema)
             step += 1
     go_on = f"python train.py --resume {shlex.quote(str(out))}"
+    go_on += f" --minutes {options.minutes:g}" if options.minutes else ""
     print(f"{out}: {step:,} steps done; see {out / 'samples'}" + (f"; go on: {go_on}" if step < options.steps else ""))
     return out
 
@@ -416,7 +418,7 @@ def parse_options(arguments=None):
         options.data, options.out = Path(options.data), options.resume
     options.out = options.out or Path("runs") / variant(options)
     if not options.data.is_dir():
-        raise UserError(f"{options.data}: no such folder; `python data.py` makes one, --data names another")
+        raise UserError(f"{options.data}: no such folder; data.py makes one (see its --help), --data names another")
     if not options.resume and options.out.is_dir() and any(p.name[0] != "." for p in options.out.iterdir()):
         raise UserError(f"{options.out} isn't empty: go on with --resume {options.out}, or choose another --out")
     return options

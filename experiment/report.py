@@ -77,13 +77,13 @@ td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:fi
 
 
 def read_columns(path):
-    """The columns of a log.csv or metrics.csv that PANELS names -> {column: [(step, value)]}; [] if it has none.
+    """Column "count" and PANELS' columns of a log.csv or metrics.csv -> {column: [(step, value)]}; [] if it has none.
 
     The gamma of a network's second layer with attention is "gamma_g 2".  Raises ValueError, KeyError, TypeError.
     """
     text, columns = path.read_text(encoding="utf-8"), {}
     for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):  # the last line may be half written
-        for name in PANELS.keys() & row.keys():
+        for name in {*PANELS, "count"} & row.keys():
             for layer, cell in enumerate(row[name].split(), 1):
                 if not math.isfinite(float(cell)):
                     raise ValueError(f"{name} is {cell}")
@@ -93,7 +93,7 @@ def read_columns(path):
 
 
 def read_run(folder):
-    """A run folder -> its options, and folder, name, variant, key, size, last step, points {column: [(step, value)]}.
+    """A run folder -> its options, and folder, name, variant, key, size, photos, last step, points {column: ...}.
 
     Runs of one key differ in nothing but their seeds.  Raises UserError if there is nothing to draw.
     """
@@ -102,7 +102,8 @@ def read_run(folder):
         points = read_columns(folder / "log.csv")
         if (folder / "metrics.csv").exists():
             points |= read_columns(folder / "metrics.csv")
-        one = Namespace(**config["options"], folder=folder, size=config["size"], points=points)
+        one = Namespace(**config["options"], folder=folder, points=points)
+        one.size, one.photos = config["size"], config["photos"]
         one.name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # the locale may have read it as ASCII
         one.variant, one.last = variant(one), points["d_loss"][-1][0]
         fixed = config["options"].keys() - CHANGEABLE - {"seed"}
@@ -199,10 +200,12 @@ def draw(curves, last, unit="", include=(), stops=()):
     for value in ticks(low, high):
         parts.append(f'<path class="grid" d="M{LEFT} {y(value)}H{right}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>')
-    marks = [step for step in ARTICLE if step <= last]
+    marks, label_end = [step for step in ARTICLE if step <= last], 0
     for step in marks + [last] * (not marks or last > 1.07 * marks[-1]):
         parts.append(f'<path class="grid" d="M{x(step)} {TOP}V{bottom + 4}"/>')
-        parts.append(f'<text x="{x(step)}" y="{bottom + 18}" text-anchor="middle">{step / 1000:.3g}</text>')
+        if x(step) > label_end:
+            parts.append(f'<text x="{x(step)}" y="{bottom + 18}" text-anchor="middle">{step / 1000:.3g}</text>')
+            label_end = x(step) + 24
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
     heights = move_apart([y(points[-1][1]) for *_, points in curves])
     for (label, style, points), height in zip(curves, heights, strict=True):
@@ -267,6 +270,19 @@ def table(head, *blocks):
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
+def setup(runs):
+    """What the runs of one variant were, and how many pictures their metrics.csv compares -> {title: text}."""
+    one, counts = runs[0], sorted({count for one in runs for _, count in one.points["count"]})
+    return {
+        "seeds": ", ".join(str(one.seed) for one in runs),
+        "steps": f"{max(one.last for one in runs):,}",
+        "width; batch": f"{one.width}; {one.batch}",
+        "attention at": ", ".join(f"{r}x{r}" for r in one.attn_at),
+        "photos": f"{one.photos:,} of {one.size}x{one.size}",
+        "pictures judged": " and ".join(f"{count:,.0f}" for count in counts) + " (not comparable)" * (len(counts) > 1),
+    }
+
+
 def figures(groups, columns, step=None):
     """A row for each variant: each column at a step, or where its curve ends."""
     rows = []
@@ -299,7 +315,10 @@ def page(runs):
     columns = [column for name in PANELS for column in sorted(found) if column.split()[0] == name]
     final = [column for column in columns if column not in ("g_loss", "d_real", "d_fake")]
     measures = [column for column in columns if column in MEASURES]
-    steps = [step for step in ARTICLE if step <= last and measures]
+    steps = sorted({*(step for step in ARTICLE if step <= last), last}) if measures else []
+    head, *results = zip(["", *map(title, final)], *figures(groups, final), strict=True)
+    setups = [setup(members) for _, _, members in groups]
+    settings = [[name, *(one[name] for one in setups)] for name in setups[0]]
     by_step = [[[f"step {step:,}"], *figures(groups, measures, step)] for step in steps]
     stops = [column for column in STOPS if column in columns]
     pictures = ""
@@ -310,8 +329,9 @@ def page(runs):
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style>
 <h1>Self-Attention GAN on dogs: attention on and off</h1>
 <p>{"; ".join(f"<b>{name}</b>: attention in {where}" for name, where in VARIANTS.items())}.</p>
-{table(["variant", *map(title, final)], figures(groups, final))}
-<p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth.</p>
+{table(head, settings, results)}
+<p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth. The distance
+falls as more pictures are judged: compare equal numbers.</p>
 <h2>Curves (section 4.2)</h2>
 <p class="note">Lines are means over seeds, bands reach from the lowest seed to the highest. Ticks are the steps that
 section 4 looks at; triangles on the axis tell where each run stops improving, by the rule below.</p>

@@ -22,6 +22,7 @@ def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), 
     """A run folder as train.py and evaluate.py leave it, with the options of a command line."""
     options = train.parse_options(["--data", str(ROOT / "tests"), "--out", str(folder), *arguments])
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    options["attn_at"] = [32]
     (folder / "samples").mkdir(parents=True)
     config = {"options": options, "size": 64, "photos": 2, "photos_sha256": photos}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -48,6 +49,14 @@ def rows_of(page, name):
     return [row[1:] for row in rows if row and re.sub("<svg.*</svg>", "", row[0]) == name]
 
 
+def results_of(page, name):
+    """{row's title: cell} of a variant in the table of results, whose columns are the variants."""
+    first = page.split("</table>")[0]
+    names = [re.sub("<svg.*</svg>", "", cell) for cell in re.findall("<th>(.*?)</th>", first)]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", first)[1:]]
+    return {row[0]: row[names.index(name)] for row in rows}
+
+
 def tips(page, title):
     """What the panel of that title tells when pointed at, from step to step."""
     panel = page.split(f"<h3>{title}</h3>")[1].split("</figure>")[0]
@@ -70,9 +79,20 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
     ]
     assert tips(page, "Loss of D")[0] == "step 500\nfull: 1.30 ± 0.10\nno-disc-attn: 1.20"
     assert tips(page, "|Gamma| in G, layer 2") == ["step 500\nfull: 0.300", "step 1,000\nfull: 0.300"]
-    final, _, _, at_500 = rows_of(page, "full")
-    assert final[0] == "92.0 ± 2.0" and "1.00 ± 0.10" in final and at_500[0] == "205.0 ± 5.0"
-    assert [row[:2] for row in rows_of(page, "full")[1:3]] == [["1", "1,000"], ["2", "1,000"]]
+    final = results_of(page, "full")
+    assert (final["seeds"], final["Distance"], final["Loss of D"]) == ("1, 2", "92.0 ± 2.0", "1.00 ± 0.10")
+    assert results_of(page, "no-disc-attn")["Distance"] == "120.0"
+    *stops, at_500, at_1000 = rows_of(page, "full")
+    assert [row[:2] for row in stops] == [["1", "1,000"], ["2", "1,000"]]
+    assert (at_500[0], at_1000[0]) == ("205.0 ± 5.0", "92.0 ± 2.0")
+
+
+def test_distances_of_different_numbers_of_pictures_are_marked(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / str(n), f"--seed={n}", distance=[(500, 200)]) for n in (1, 2)]
+    judged = runs[1] / "metrics.csv"
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged"] == "2,000"
+    judged.write_text(judged.read_text().replace(",2000,", ",200,"))
+    assert "not comparable" in results_of(make_page(monkeypatch, *runs), "full")["pictures judged"]
 
 
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):
@@ -85,7 +105,7 @@ def test_one_run_by_two_paths_counts_once(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run")
     (tmp_path / "link").symlink_to(run)
     page = make_page(monkeypatch, "run", run, "./run/", "link")
-    assert len(rows_of(page, "full")) == 2  # its final figures, where it stops
+    assert results_of(page, "full")["seeds"] == "0" and len(rows_of(page, "full")) == 1  # where it stops
 
 
 def test_a_curve_ends_where_its_log_does_and_marks_stand_where_their_steps_are():
@@ -122,7 +142,7 @@ def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
 def test_the_page_says_where_each_run_stops_improving_and_the_distance_there(tmp_path, monkeypatch):
     falls = [(step, 200 - step / 100) for step in range(500, 10001, 500)]
     stops = [(step, max(200 - step / 100, 160)) for step in range(500, 10001, 500)]
-    (_, row, *_) = rows_of(make_page(monkeypatch, make_run(tmp_path / "r", d_loss=falls, distance=stops)), "full")
+    (row, *_) = rows_of(make_page(monkeypatch, make_run(tmp_path / "r", d_loss=falls, distance=stops)), "full")
     assert row[2:4] == ["not yet", "4,000 (160.0)"]
 
 

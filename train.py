@@ -386,8 +386,8 @@ def parse_options(arguments=None):
     add("--attn-at", type=int, nargs="+", metavar="R", help="resolutions with attention; default: half the pictures'")
     add("--width", type=number(int, 2, 4096), default=64, help="channels at half the resolution; doubled as it halves")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos per step")
-    add("--lr-g", type=number(float, 0, 1), default=8e-4, help="learning rate of the generator (Adam)")
-    add("--lr-d", type=number(float, 0, 1), default=8e-4, help="learning rate of the discriminator (Adam)")
+    add("--lr-g", type=number(float, 0, 1), help="learning rate of the generator (Adam); default: 0.0256 / width")
+    add("--lr-d", type=number(float, 0, 1), help="learning rate of the discriminator (Adam); default: 0.0256 / width")
     add("--betas", type=number(float, 0, 0.9999), nargs=2, default=[0.0, 0.99], metavar="B", help="Adam's")
     add("--r1", type=number(float, 0), default=0.2, metavar="GAMMA", help="D pays GAMMA/2 |gradient|^2; 0: none")
     add("--translation", type=number(float, 0, 0.5), default=0.125, help="of what D sees: up to this part of a side")
@@ -416,6 +416,8 @@ def parse_options(arguments=None):
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
         options.data, options.out = Path(options.data), options.resume
+    # Adam changes each weight by about the rate, a layer's output by that times its width (Yang et al. 2022).
+    options.lr_g, options.lr_d = (0.0256 / options.width if x is None else x for x in (options.lr_g, options.lr_d))
     options.out = options.out or Path("runs") / variant(options)
     if not options.data.is_dir():
         raise UserError(f"{options.data}: no such folder; data.py makes one (see its --help), --data names another")

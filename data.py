@@ -6,8 +6,7 @@
     python data.py --toy 2048         toy dogs, nothing to fetch -> datasets/toy64/
     python data.py --split            every fifth photo apart -> datasets/dogs64-train/, datasets/dogs64-test/
 
-Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in one flat folder.  The folder is
-called datasets/dogs64.part until it is complete.
+Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in one flat folder.
 """
 
 import hashlib

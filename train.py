@@ -366,8 +366,8 @@ def train(options):
             sums += train_step(*networks, real, z_d, z_g, shifts, r1_weight, autocast)
             update_ema(generator_ema, generator, step, options.ema)
             step += 1
-    go_on = f"python train.py --resume {shlex.quote(str(out))}"
-    go_on += f" --minutes {options.minutes:g}" if options.minutes else ""
+    limit = f" --minutes {options.minutes:g}" if options.minutes else ""
+    go_on = f"python train.py --resume {shlex.quote(str(out))}{limit}"
     print(f"{out}: {step:,} steps done; see {out / 'samples'}" + (f"; go on: {go_on}" if step < options.steps else ""))
     return out
 

@@ -50,7 +50,7 @@ POINTS = 100  # a curve has at most so many
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 92, 22, 32  # of a panel and its margins
 KEY = '<svg class="key {}" viewBox="0 0 32 8"><path class="line" d="M0 4h32"/></svg>{}'  # style and name of a curve
 COLUMNS, ROWS, TILE = 6, 4, 66  # of dogs in a picture, and the pixels of one with its gap
-# Colour (Okabe and Ito's) and dash both tell the variant: for colour-blind readers and for print.
+# Colour (Okabe and Ito's) and dash both tell the variant, for colour-blind readers.
 STYLE = """
 :root{color-scheme:light dark;--ink:#222;--paper:#fff;--faint:#707070}
 .s0{--c:#0072b2}.s1{--c:#d55e00;--d:7 3}.s2{--c:#009e73;--d:2 2}.s3{--c:#cc79a7;--d:9 2 2 2}
@@ -68,8 +68,6 @@ text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);strok
 .hover{stroke:var(--ink);stroke-width:5px;stroke-opacity:0}.hover:hover{stroke-opacity:.15}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-nums}tbody{border-top:1px solid}
 td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}
-@media print{body{font-size:11px;padding:0}.panels{grid-template-columns:1fr 1fr}table{font-size:8px}
-.pictures{grid-template-columns:repeat(4,1fr)}}
 """
 
 
@@ -93,7 +91,7 @@ def read_columns(path):
 
 
 def read_run(folder):
-    """A run folder -> its options, and folder, name, variant, key, size, photos, last step, points {column: ...}.
+    """A run folder -> its options, and folder, name, variant, key, size, last step, points {column: [(step, value)]}.
 
     Runs of one key differ in nothing but their seeds.  Raises UserError if there is nothing to draw.
     """
@@ -102,8 +100,7 @@ def read_run(folder):
         points = read_columns(folder / "log.csv")
         if (folder / "metrics.csv").exists():
             points |= read_columns(folder / "metrics.csv")
-        one = Namespace(**config["options"], folder=folder, points=points)
-        one.size, one.photos = config["size"], config["photos"]
+        one = Namespace(**config["options"], folder=folder, size=config["size"], points=points)
         one.name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # the locale may have read it as ASCII
         one.variant, one.last = variant(one), points["d_loss"][-1][0]
         fixed = config["options"].keys() - CHANGEABLE - {"seed"}
@@ -270,17 +267,15 @@ def table(head, *blocks):
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def setup(runs):
-    """What the runs of one variant were, and how many pictures their metrics.csv compares -> {title: text}."""
-    one, counts = runs[0], sorted({count for one in runs for _, count in one.points["count"]})
-    return {
-        "seeds": ", ".join(str(one.seed) for one in runs),
-        "steps": f"{max(one.last for one in runs):,}",
-        "width; batch": f"{one.width}; {one.batch}",
-        "attention at": ", ".join(f"{r}x{r}" for r in one.attn_at),
-        "photos": f"{one.photos:,} of {one.size}x{one.size}",
-        "pictures judged": " and ".join(f"{count:,.0f}" for count in counts) + " (not comparable)" * (len(counts) > 1),
-    }
+def settings(groups):
+    """Rows that tell what each variant's runs were, and how many pictures their metrics.csv compares."""
+    members = [runs for *_, runs in groups]
+    counts = [sorted({count for one in runs for _, count in one.points["count"]}) for runs in members]
+    return [
+        ["seeds", *(", ".join(str(one.seed) for one in runs) for runs in members)],
+        ["width, batch, attention at", *(f"{runs[0].width}, {runs[0].batch}, {runs[0].attn_at}" for runs in members)],
+        ["pictures judged", *(" or ".join(f"{count:,.0f}" for count in some) for some in counts)],
+    ]
 
 
 def figures(groups, columns, step=None):
@@ -317,8 +312,6 @@ def page(runs):
     measures = [column for column in columns if column in MEASURES]
     steps = sorted({*(step for step in ARTICLE if step <= last), last}) if measures else []
     head, *results = zip(["", *map(title, final)], *figures(groups, final), strict=True)
-    setups = [setup(members) for _, _, members in groups]
-    settings = [[name, *(one[name] for one in setups)] for name in setups[0]]
     by_step = [[[f"step {step:,}"], *figures(groups, measures, step)] for step in steps]
     stops = [column for column in STOPS if column in columns]
     pictures = ""
@@ -329,7 +322,7 @@ def page(runs):
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style>
 <h1>Self-Attention GAN on dogs: attention on and off</h1>
 <p>{"; ".join(f"<b>{name}</b>: attention in {where}" for name, where in VARIANTS.items())}.</p>
-{table(head, settings, results)}
+{table(head, settings(groups), results)}
 <p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth. The distance
 falls as more pictures are judged: compare equal numbers.</p>
 <h2>Curves (section 4.2)</h2>

@@ -673,3 +673,9 @@ def test_each_variant_has_a_folder_of_its_own(name, photos, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     flags = {"full": [], "no-attn": ["--no-gen-attn", "--no-disc-attn"]}.get(name, [f"--{name}"])
     assert train.parse_options([f"--data={photos}", *flags]).out == Path("runs") / name
+
+
+def test_a_network_of_twice_the_width_has_half_the_rates_unless_they_are_given(photos):
+    narrow, wide = (train.parse_options([f"--data={photos}", f"--width={width}", "--lr-d=0"]) for width in (32, 64))
+    assert narrow.lr_g == 2 * wide.lr_g == 8e-4  # what docs/recipe.md found at both
+    assert narrow.lr_d == wide.lr_d == 0

@@ -545,7 +545,7 @@ def test_a_missing_file_for_fid_is_told_before_anything_is_written(option, begin
 
 
 def test_missing_photos_are_refused_and_two_ways_are_told(begin, tmp_path):
-    with pytest.raises(UserError, match=r"none.*data\.py.*--data"):
+    with pytest.raises(UserError, match=r"none.*`python data\.py`.*--data"):
         begin(tmp_path / "run", f"--data={tmp_path / 'none'}")
     assert not (tmp_path / "run").exists()
 

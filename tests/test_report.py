@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,12 @@ def test_a_curve_ends_where_its_log_does_and_marks_stand_where_their_steps_are()
     assert last == (right, report.TOP + (bottom - report.TOP) * 0.75)
     assert first == (report.LEFT + right) / 2 == float(re.search('class="stop s0" d="M([0-9.]+) ', svg)[1])
     assert re.findall(r'text-anchor="middle">(.*?)<', svg) == ["0.5", "2.5", "5", "10", "15", "20"]
+
+
+def test_the_labels_of_the_steps_do_not_touch():
+    svg = report.draw([("D", "s0", [(30000, 1.0, 1.0, 1.0)])], 30000)
+    places = [float(x) for x in re.findall(r'<text x="([0-9.]+)"[^>]*text-anchor="middle"', svg)]
+    assert len(places) > 4 and all(right - left > 22 for left, right in pairwise(places))
 
 
 def test_a_curve_of_one_value_is_drawn():

@@ -48,8 +48,7 @@ def attend_fast(query, key, value):
 class SelfAttention(nn.Module):
     """x + gamma * attention(x) over the positions of a feature map; starts as the identity.
 
-    x: (B, C, H, W), any float dtype -> the same shape.  The convolutions have no bias: on the keys it would add
-    the same to a whole row of scores, which the softmax ignores.
+    x: (B, C, H, W), any float dtype -> the same shape.  The convolutions have no bias, as in SAGAN's formulas.
     """
 
     def __init__(self, channels):

@@ -34,7 +34,7 @@ from data import image_grid, load_folder
 from model import Z_DIM, Discriminator, Generator, build, generate, spectral_norm_once, to_float
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
-R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong, will do (Karras et al. 2020)
+R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong (Karras et al. 2020, who also adapt Adam)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
 # What may differ when a run is resumed: what changes nothing in it, and a schedule by hand.
 SCHEDULE = {"lr_g", "lr_d", "r1", "ema"}
@@ -95,8 +95,8 @@ def draw_step(seed, step, batch, count):
 def translate(x, shift):
     """Pictures (B, C, S, S), each moved by its own shift (B, 2) of rows and columns; at the edge it is mirrored.
 
-    So D learns the photos less by heart: each comes in many places (DiffAugment, Zhao et al. 2020).  Rows and columns
-    are picked by products with matrices of 0 and 1: fast, and the gradient is the same whatever the threads.
+    So D learns the photos less by heart: each comes in many places (Zhao et al. 2020; theirs have black edges).  Rows
+    and columns are picked by products with matrices of 0 and 1: fast, with the same gradient whatever the threads.
     """
     size = x.shape[-1]
     source = torch.arange(size, device=x.device) - shift[:, :, None]  # (B, 2, S)
@@ -120,7 +120,7 @@ def train_step(generator, discriminator, optimizer_g, optimizer_d, real, z_d, z_
     optimizer_d.zero_grad()
     d_loss.backward()
     if r1_weight:  # a pass of its own needs less memory; backward() adds its gradient to that of the loss
-        with spectral_norm_once(discriminator.eval()), autocast:  # eval(): spectral norm is estimated once a step
+        with spectral_norm_once(discriminator.eval()), autocast:  # eval(): spectral norm is estimated once a turn
             penalty = r1_weight * r1_penalty(discriminator, real)
         penalty.backward()
     average_gradients(discriminator)
@@ -416,7 +416,7 @@ def parse_options(arguments=None):
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
         options.data, options.out = Path(options.data), options.resume
-    # Adam changes each weight by about the rate, a layer's output by that times its width (Yang et al. 2022).
+    # Twice the width, half the rate: a rule of thumb from two sizes (docs/recipe.md).
     options.lr_g, options.lr_d = (0.0256 / options.width if x is None else x for x in (options.lr_g, options.lr_d))
     options.out = options.out or Path("runs") / variant(options)
     if not options.data.is_dir():

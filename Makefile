@@ -27,16 +27,12 @@ demo: .venv/ready
 	@echo "Trained just now, on toy dogs: the newest picture in $(DEMO)/samples/."
 
 # The same recipe at a laptop's size; at train.py's: SIZE=
-# datasets/dogs64 comes from `python data.py`; toy dogs if it isn't there.
 SIZE ?= --width 32 --batch 16 --attn-at 16
 MINUTES ?= 60
-DATA ?= $(if $(wildcard datasets/dogs64),datasets/dogs64,datasets/toy64)
-datasets/toy64: .venv/ready
-	$(PY) data.py --toy 2048
+DATA ?= datasets/dogs64
 
 # An hour on a laptop.  Ctrl-C stops it; the same command goes on.  Less: make dogs MINUTES=10
-dogs: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
-	@echo "Training on $(DATA)."
+dogs: .venv/ready
 	if test -f runs/dogs/config.json; then $(PY) train.py --resume runs/dogs --data $(DATA) --minutes $(MINUTES); \
 	else $(PY) train.py --data $(DATA) --out runs/dogs --steps 1000000 --minutes $(MINUTES) $(SIZE); fi
 	$(PY) sample.py runs/dogs
@@ -47,7 +43,7 @@ dogs: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
 SEEDS ?= 0 1
 ABLATION_STEPS ?= 30000
 ABLATION ?= runs/ablation
-ablation: .venv/ready $(if $(filter datasets/toy64,$(DATA)),datasets/toy64)
+ablation: .venv/ready
 	trap 'exit 130' INT TERM; \
 	for seed in $(SEEDS); do for variant in full no-attn no-gen-attn no-disc-attn; do \
 		case $$variant in full) off=;; no-attn) off="--no-gen-attn --no-disc-attn";; *) off=--$$variant;; esac; \

@@ -193,7 +193,7 @@ def test_attention_of_a_generator_without_any_is_refused(begin, command, tmp_pat
 
 def test_without_a_run_the_generator_that_comes_along_is_shown(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert sample.PRETRAINED.stat().st_size < 4e6
+    assert sample.PRETRAINED.stat().st_size < 8e6
     for option, name in (((), "grid"), (("--attention",), "attention"), (("--interpolate",), "interpolation")):
         path = Path(command(*option).strip())
         assert path.name.startswith(name) and np.asarray(Image.open(path)).std() > 20

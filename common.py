@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -53,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_seed_and_device(self):
         self.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="where all random numbers start")
-        self.add_argument("--device", type=device, default=DEVICES[-1], help="cuda, cuda:1, mps or cpu")
+        self.add_argument("--device", type=device_name, default=DEVICES[-1], help="cuda, cuda:1, mps or cpu")
 
     def error(self, message):
         raise UserError(f"{message} (--help tells more)")
@@ -78,7 +79,7 @@ def number(kind, low, high=math.inf):
     return check
 
 
-def device(name):
+def device_name(name):
     """A type for an option: the name of a device that this machine has."""
     if name not in DEVICES:
         raise argparse.ArgumentTypeError(f"no device {name} here, but {', '.join(DEVICES)}")
@@ -93,6 +94,7 @@ class Progress:
 
     def __call__(self, text, last=False):
         if self.file.isatty():
+            text = text[: shutil.get_terminal_size().columns - 1]  # what wraps can't be rewritten
             print(f"\r{text}\x1b[K", end="\n" if last else "", file=self.file, flush=True)
         elif last or time.monotonic() >= self.next:
             print(text, file=self.file, flush=True)

@@ -40,13 +40,13 @@ LAYOUTS = [("Images", "Annotation"), ("images/Images", "annotations/Annotation")
 
 @contextmanager
 def new_folder(folder):
-    """`<folder>.part`, empty, to be filled; it is renamed to `folder` when the block ends well.
+    """A hidden empty folder beside `folder`, to be filled; it is renamed to `folder` when the block ends well.
 
     What a killed run left in it is deleted.  Raises UserError if `folder` exists or another process is at work on it.
     """
     if folder.exists():
         raise UserError(f"{folder}: is there already; delete it to make it anew, or choose another --out")
-    part = Path(f"{folder}.part")
+    part = folder.with_name(f".{folder.name}.part")
     part.mkdir(parents=True, exist_ok=True)
     with lock(part):
         try:
@@ -146,18 +146,6 @@ def crop_photo(photo, size, annotation=None):
         return crops
 
 
-def unique_names(files):
-    """The stem of each file, with -2 behind where another has it: beagle/001.jpg, pug/001.jpg -> 001, 001-2."""
-    names, seen = {}, Counter()
-    for file in files:
-        name = file.stem
-        while name.casefold() in names:  # Macs and Windows tell no A from a
-            seen[file.stem] += 1
-            name = f"{file.stem}-{seen[file.stem] + 1}"
-        names[name.casefold()] = name
-    return list(names.values())
-
-
 def crop_photos(photos, annotations, parts, size):
     """Crop every photo in a folder; print what was skipped and why.  Raises UserError if nothing is left.
 
@@ -165,7 +153,9 @@ def crop_photos(photos, annotations, parts, size):
     parts: the folder for the PNGs, or two: then every fifth photo, sorted by path, goes to the second.
     """
     files = list_images(photos)
-    names = unique_names(files)
+    name, times = Counter(file.stem.casefold() for file in files).most_common(1)[0]  # Macs tell no A from a
+    if annotations and times > 1:
+        raise UserError(f"{photos}: {times} photos are called {name}; their crops need names of their own")
 
     def crop(index):
         file, part = files[index], parts[-1 if index % 5 == 4 else 0]
@@ -178,7 +168,8 @@ def crop_photos(photos, annotations, parts, size):
         for box, image in enumerate(crops):
             if image:
                 image.info = {}  # without the photo's colour profile
-                image.save(part / (f"{names[index]}_{box}.png" if annotations else f"{names[index]}.png"))
+                name = f"{file.stem}_{box}.png" if annotations else f"{index:05d}-{file.stem}.png"
+                image.save(part / name)
         return [(file, "a box is empty or outside the photo")] * crops.count(None)
 
     skipped, progress = [], Progress()
@@ -253,15 +244,17 @@ def read_image(path):
 
 
 def load_folder(folder):
-    """All pictures of a folder, which must have one size -> uint8 tensor (N, 3, H, W), sorted by path."""
+    """All pictures of a folder, which must be square and of one size -> uint8 tensor (N, 3, S, S), sorted by path."""
     paths = list_images(folder)
-    height, width, _ = read_image(paths[0]).shape
-    pictures = torch.empty(len(paths), 3, height, width, dtype=torch.uint8)
+    size, width, _ = read_image(paths[0]).shape
+    if size != width:
+        raise UserError(f"{folder}: the pictures are not square; python data.py --pictures makes them so")
+    pictures = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     with ThreadPool() as pool:
         for index, picture in enumerate(pool.imap(read_image, paths, chunksize=64)):
             h, w, _ = picture.shape
-            if (h, w) != (height, width):
-                raise UserError(f"{paths[index]}: {w}x{h}, others are {width}x{height}; see data.py --pictures")
+            if (h, w) != (size, size):
+                raise UserError(f"{paths[index]}: {w}x{h}, others are {size}x{size}; see data.py --pictures")
             pictures[index] = torch.from_numpy(picture).permute(2, 0, 1)
     return pictures
 

@@ -123,8 +123,8 @@ def spectral_norm_once(*networks):
 
 
 def to_float(pictures):
-    """uint8 in 0..255, as files have -> floats in [-1, 1], as the networks see; channels-last in memory (faster)."""
-    return pictures.float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    """uint8 in 0..255, as files have -> floats in [-1, 1], as the networks see."""
+    return pictures.float().div(127.5).sub(1)
 
 
 def to_uint8(x):

@@ -1,11 +1,11 @@
 """Pictures from a trained generator.
 
-python sample.py                                        dogs of the generator that comes along, pretrained.pt
-python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
-python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
-python sample.py runs/full --attention                  where points of a dog look (figure 2)
-python sample.py runs/full --interpolate                from one dog to another, in eight steps
-python sample.py runs/full --step 5000                  any of these from an earlier snapshot
+    python sample.py                                        dogs of the generator that comes along, pretrained.pt
+    python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
+    python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
+    python sample.py runs/full --attention                  where points of a dog look (figure 2)
+    python sample.py runs/full --interpolate                from one dog to another, eight pictures a row
+    python sample.py runs/full --step 5000                  any of these from an earlier snapshot
 """
 
 import math
@@ -135,7 +135,7 @@ def main():
     add("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
     add("--attention", action="store_true", help="draw where points of generated dogs look")
     add("--interpolate", action="store_true", help="draw the way from one dog to another")
-    add("--out", type=Path, help="the picture, or with --count the folder; default: in the run folder, or here")
+    add("--out", type=Path, help="the PNG to write, or with --count the folder; default: in the run folder, or here")
     parser.add_seed_and_device()
     args = parser.parse_args()
     if bool(args.count) + args.attention + args.interpolate > 1:

@@ -1,8 +1,8 @@
 """Does a distance see how pictures are spoiled?  A changed copy of a folder (section 3.1, figure 3).
 
     python -m experiment.distort shuffle=4 datasets/dogs64-test jigsaws/       each picture a jigsaw of 4x4 pieces
-    python -m experiment.distort all datasets/dogs64-train distorted/ --count 1000
-    python -m experiment.evaluate datasets/dogs64-test distorted/*             a table over all of them
+    python -m experiment.distort all datasets/dogs64-test distorted/ --count 1000
+    python -m experiment.evaluate datasets/dogs64-test distorted/*             a table, against the same crops
 
 `all` writes a folder for each distortion and strength: distorted/blur-0.5, distorted/blur-1, ..., distorted/mirror.
 The copies are PNG files of the same names.

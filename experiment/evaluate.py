@@ -11,13 +11,13 @@ table, of each place:
 - distance: the Frechet distance of its features to those of as many real crops (FID is that of Inception's);
 - kid: their kernel distance (Binkowski et al. 2018) x 1,000, which isn't biased by the number of pictures;
 - precision: the share of pictures nearer to a real crop than that one's third neighbour is; recall: the share of
-  real crops nearer to a picture than that one's third neighbour (Kynkaanniemi et al. 2019).  Blobs can have a high
-  precision, as a lonely crop's third neighbour is far away: it tells something once most are called dogs;
+  real crops nearer to a picture than that one's third neighbour (Kynkaanniemi et al. 2019).  A lonely crop's third
+  neighbour is far away: blobs near it have a high precision, and malformed, lonely pictures raise the recall;
 - dogs: the share of pictures whose most probable class is a dog;
 - breeds: the effective number of breeds among these dogs, n for n equally frequent ones;
 - big: recall among the real crops that it takes for big breeds only: males of 55 cm or more by the breed's standard;
-- nearest: how far pictures are from their nearest training crop, divided by how far the held-out crops are (medians).
-  Pictures learnt by heart are near 0, new ones as different from the training crops as real dogs are near 1;
+- nearest: how far the nearest hundredth of the pictures is from training crops, divided by how far that of the
+  held-out crops is.  Near 0 if a hundredth is learnt by heart, 1 for real dogs, more for bad ones;
 - far: the share of G's attention that goes farther than a quarter of the picture's side, in 16 pictures and the mean
   over its layers; 0.85 where a 16x16 map looks at everything alike.
 
@@ -122,8 +122,8 @@ def effective_number(labels):
 
 
 def nearest(points, others):
-    """The median over points (N, d) of the distance to the nearest of `others` (M, d)."""
-    return float(torch.cdist(points, others).min(dim=1).values.median())
+    """How far the hundredth of points (N, d) that is nearest to `others` (M, d) is from them."""
+    return float(torch.cdist(points, others).amin(dim=1).quantile(0.01))
 
 
 def far(attention):

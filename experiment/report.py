@@ -21,9 +21,9 @@ from statistics import fmean
 from PIL import Image, ImageDraw, ImageFont
 
 from common import Parser, UserError, atomic_write, run
-from train import CHANGEABLE, read_config, variant
+from train import CHANGEABLE, MILESTONES, read_config, variant
 
-ARTICLE = [500, 2500, 5000, 10000, 15000, 20000, 24000, 30000]  # the steps that section 4 looks at
+ARTICLE = sorted(MILESTONES - {1000})  # the steps that section 4 looks at
 VARIANTS = {"full": "both", "no-attn": "neither", "no-gen-attn": "the discriminator", "no-disc-attn": "the generator"}
 # Columns of metrics.csv and log.csv: title, unit, values that the axis must include, what the panel shows.
 PANELS = {
@@ -35,7 +35,7 @@ PANELS = {
     "dogs": ("Dogs", "share", (0,), "Pictures that a trained network takes for a dog."),
     "breeds": ("Breeds", "breeds", (0,), "Effective number: n for n equally frequent breeds."),
     "big": ("Recall of big breeds", "share", (0,), "Recall among the real dogs of breeds of 55 cm or more."),
-    "nearest": ("Nearest photo", "", (0,), "Distance to it: 1 is that of unseen dogs, 0 learnt by heart."),
+    "nearest": ("Nearest photo", "", (0,), "The nearest hundredth: 0 if learnt by heart, 1 for unseen dogs."),
     "far": ("Far attention", "share", (0,), "Attention in G that goes farther than a quarter of the side."),
     "d_loss": ("Loss of D", "nats", (), "Eq. 2, negated; 1.39 where D can't tell real from generated."),
     "g_loss": ("Loss of G", "nats", (), "Eq. 3, negated; 0.69 where D can't tell real from generated."),

@@ -86,7 +86,7 @@ def test_big_is_the_recall_among_big_breeds():
 
 def test_pictures_learnt_by_heart_are_near_the_training_crops_and_new_ones_are_not():
     train, real, new = torch.randn(3, 40, 1280, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    learnt = train[:2].repeat(20, 1)  # a few of them are enough
+    learnt = torch.cat([train[:2], new[2:]])  # a few among many
     assert evaluate.figures(STANDS_IN, real, learnt, train)["nearest"] < 1e-6
     assert evaluate.figures(STANDS_IN, real, new, train)["nearest"] == pytest.approx(1, abs=0.02)
     assert evaluate.figures(STANDS_IN, real, new)["nearest"] is None
@@ -232,6 +232,20 @@ def changed(name, amount=None, picture=None, seed=0):
     after = distort.DISTORTIONS[name][0](picture, amount, np.random.default_rng(seed))
     assert after.shape == before.shape and (picture == before).all()  # the original is left alone
     return before, np.array(after)
+
+
+def test_noise_and_blur_are_as_strong_as_asked():
+    before, after = changed("noise", 0.1, np.full((200, 200, 3), 0.5))
+    assert (after - before).mean() == pytest.approx(0, abs=1e-3) and (after - before).std() == pytest.approx(
+        0.1, rel=0.01
+    )
+    point = np.zeros((41, 41, 3))
+    point[20, 20, 0] = 1
+    _, after = changed("blur", 2.0, point)
+    away = np.arange(41) - 20
+    assert (after[..., 1:] == 0).all() and after.sum() == pytest.approx(1)  # no colour runs into another
+    for axis in (0, 1):
+        assert (after.sum(axis=(1 - axis, 2)) * away**2).sum() == pytest.approx(2.0**2, rel=0.01)  # its variance
 
 
 def test_salt_and_pepper_hits_its_share_of_pixels_half_black_half_white():

@@ -128,7 +128,9 @@ def test_the_labels_of_the_steps_do_not_touch():
 
 def test_a_curve_of_one_value_is_drawn():
     for value in (0.0, 3.0):
-        assert "<path" in report.draw([("full", "s0", [(10, value, value, value)])], 10, include=(0,))
+        svg = report.draw([("full", "s0", [(10, value, value, value)])], 10, include=(0,))
+        x, y = map(float, re.search('polyline class="line s0" points="([0-9., ]+)"', svg)[1].split()[-1].split(","))
+        assert x == report.WIDTH - report.RIGHT and report.TOP <= y <= report.HEIGHT - report.BOTTOM
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():

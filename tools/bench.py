@@ -57,7 +57,6 @@ def training_step(device, r1, precision, *arguments):
     options = train.parse_options(
         ["--data", ".", "--out", "runs/bench", "--device", device, "--precision", precision, *arguments]
     )
-    options.attn_at = options.attn_at or [32]
     networks = train.make_networks(64, options, device)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=options.precision == "bf16")
     real = to_float(torch.randint(256, (options.batch, 3, 64, 64), dtype=torch.uint8, device=device))

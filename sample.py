@@ -1,11 +1,11 @@
 """Pictures from a trained generator.
 
-    python sample.py                                        dogs of the generator that comes along, pretrained.pt
-    python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
-    python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
-    python sample.py runs/full --attention                  where points of a dog look (figure 2)
-    python sample.py runs/full --interpolate                from one dog to another, eight pictures a row
-    python sample.py runs/full --step 5000                  any of these from an earlier snapshot
+python sample.py                                        dogs of the generator that comes along, pretrained.pt
+python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
+python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
+python sample.py runs/full --attention                  where points of a dog look (figure 2)
+python sample.py runs/full --interpolate                from one dog to another, eight pictures a row
+python sample.py runs/full --step 5000                  any of these from an earlier snapshot
 """
 
 import math

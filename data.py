@@ -153,9 +153,7 @@ def crop_photos(photos, annotations, parts, size):
     parts: the folder for the PNGs, or two: then every fifth photo, sorted by path, goes to the second.
     """
     files = list_images(photos)
-    name, times = Counter(file.stem.casefold() for file in files).most_common(1)[0]  # Macs tell no A from a
-    if annotations and times > 1:
-        raise UserError(f"{photos}: {times} photos are called {name}; their crops need names of their own")
+    numbered = len({file.stem.casefold() for file in files}) < len(files)  # equal names; Macs tell no A from a
 
     def crop(index):
         file, part = files[index], parts[-1 if index % 5 == 4 else 0]
@@ -168,8 +166,8 @@ def crop_photos(photos, annotations, parts, size):
         for box, image in enumerate(crops):
             if image:
                 image.info = {}  # without the photo's colour profile
-                name = f"{file.stem}_{box}.png" if annotations else f"{index:05d}-{file.stem}.png"
-                image.save(part / name)
+                name = f"{index:05d}-{file.stem}" if numbered else file.stem
+                image.save(part / (f"{name}_{box}.png" if annotations else f"{name}.png"))
         return [(file, "a box is empty or outside the photo")] * crops.count(None)
 
     skipped, progress = [], Progress()

@@ -151,12 +151,14 @@ def test_a_bad_photo_is_named_and_the_others_are_cropped(tmp_path, capsys, fault
     assert not list(tmp_path.glob("*none*"))
 
 
-def test_photos_of_one_name_are_refused_where_their_crops_would_overwrite_each_other(tmp_path):
-    for name in ("beagle/001.jpg", "pug/001.JPG", "pug/002.jpg"):
-        make_dog(tmp_path, name, noise())
-    with pytest.raises(UserError, match="2 photos are called 001"):
-        crop(tmp_path)
-    assert not list(tmp_path.glob("*out*"))
+def test_equal_names_in_several_breeds_and_formats_are_kept_apart(tmp_path):
+    names = ["beagle/001.jpg", "beagle/001.png", "pug/001.jpg", "pug/002.jpg", "spitz/001.JPG", "spitz/n/001.png"]
+    for seed, name in enumerate(names):
+        make_dog(tmp_path, name, noise(seed=seed))
+    expected = sorted(noise(seed=seed).crop(BOX).tobytes() for seed in range(len(names)))
+    found = crop(tmp_path)
+    assert sorted(picture.tobytes() for picture in found.values()) == expected
+    assert list(found) == [f"0000{number}-{Path(name).stem}_0" for number, name in enumerate(names)]
 
 
 def test_split_keeps_all_dogs_of_every_fifth_photo_apart(tmp_path):

@@ -20,7 +20,7 @@ def test_a_photo_depends_on_its_number_and_the_seed_alone():
     assert pictures[0] == pictures[1] and len(set(pictures)) == 3
 
 
-def test_each_box_holds_its_dog_and_no_more_than_two_pixels_around(monkeypatch):
+def test_each_box_holds_its_dog_and_no_more_than_three_pixels_around(monkeypatch):
     drawn, paste = [], Image.Image.paste
 
     def record(photo, image, place=None, mask=None):

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shlex
+import textwrap
 import time
 from contextlib import nullcontext
 from copy import deepcopy
@@ -227,7 +228,7 @@ class RunFolder:
                 raise ValueError("log.csv has lost rows that it had then")
             return int(checkpoint["step"])
         except Exception as error:  # torch raises many kinds here
-            raise UserError(f"{self.path / 'checkpoint.pt'} doesn't fit this run ({error})") from None
+            raise UserError(f"{self.path / 'checkpoint.pt'} doesn't fit this run ({textwrap.shorten(str(error), 160)})") from None
 
     def open(self):
         """Write the config and cut the log back: from here on the folder changes."""
@@ -302,7 +303,7 @@ def train(options):
     if options.batch % world_size():
         raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
 
-    generator, discriminator, optimizer_g, optimizer_d = make_networks(size, options, device)
+    generator, discriminator, optimizer_g, optimizer_d = trained = make_networks(size, options, device)
     generator_ema = deepcopy(generator).requires_grad_(False)
     parts = {"generator": generator, "discriminator": discriminator, "generator_ema": generator_ema}
     folder = RunFolder(out, config, parts | {"optimizer_g": optimizer_g, "optimizer_d": optimizer_d})
@@ -361,7 +362,6 @@ def train(options):
             real = to_float(torch.where(mirror[:, None, None, None], real.flip(3), real))
             r1_weight = options.r1 / 2 * R1_EVERY if step % R1_EVERY == 0 else 0
             shifts = (options.translation * size * shifts).round().long()
-            trained = generator, discriminator, optimizer_g, optimizer_d
             sums += train_step(*trained, real, z_d, z_g, shifts, r1_weight, autocast)
             update_ema(generator_ema, generator, step, options.ema)
             step += 1

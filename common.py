@@ -42,7 +42,8 @@ def run(main):
     except KeyboardInterrupt:
         sys.exit(130)
     except (UserError, OSError, torch.OutOfMemoryError) as error:
-        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())[:500]  # torch names every weight that doesn't fit
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
         sys.exit(2)
 
 

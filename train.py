@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shlex
-import textwrap
 import time
 from contextlib import nullcontext
 from copy import deepcopy
@@ -228,7 +227,7 @@ class RunFolder:
                 raise ValueError("log.csv has lost rows that it had then")
             return int(checkpoint["step"])
         except Exception as error:  # torch raises many kinds here
-            raise UserError(f"{self.path / 'checkpoint.pt'} doesn't fit this run ({textwrap.shorten(str(error), 160)})") from None
+            raise UserError(f"{self.path / 'checkpoint.pt'} doesn't fit this run ({error})") from None
 
     def open(self):
         """Write the config and cut the log back: from here on the folder changes."""

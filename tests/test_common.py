@@ -60,6 +60,13 @@ def test_a_mistake_is_one_line_with_the_scripts_name_and_status_2(error, as_scri
     assert (exit.value.code, told.out, told.err) == (2, "", f"dogs.py: {' '.join(str(error).split())}\n")
 
 
+def test_of_an_endless_mistake_the_beginning_is_told(as_script, capsys):
+    with pytest.raises(SystemExit):
+        run(lambda: fail(UserError("checkpoint.pt doesn't fit: " + "weight, " * 1000)))
+    told = capsys.readouterr().err
+    assert told.startswith("dogs.py: checkpoint.pt doesn't fit: weight,") and len(told) < 600
+
+
 def test_ctrl_c_is_silent_with_status_130_and_a_bug_keeps_its_traceback(as_script, capsys):
     with pytest.raises(SystemExit) as exit:
         run(lambda: fail(KeyboardInterrupt()))

@@ -1,12 +1,11 @@
-"""What every script needs: errors, options, progress, safe files, processes.  Nothing about GANs is in here."""
+"""What every script needs: its errors, its options, its progress, files that are whole or not there."""
 
 import argparse
+import errno
 import math
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +26,15 @@ if torch.cuda.is_available():
 
 
 class UserError(Exception):
-    """Something that the user can mend.  `run` prints its one line and exits with status 2."""
+    """Something that the user can mend.  `run_script` prints its one line and exits with status 2."""
 
 
-def run(main):
+def run_script(main):
     """Run a script's main(): one line and status 2 for what the user can mend, 130 for Ctrl-C."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal can't show
+        if hasattr(stream, "reconfigure"):  # a notebook's can't be
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal can't show
     try:
         main()
         if dist.is_initialized():
@@ -41,9 +42,17 @@ def run(main):
             dist.destroy_process_group()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (UserError, OSError, torch.OutOfMemoryError) as error:
-        line = " ".join(str(error).split())[:500]  # torch names every weight that doesn't fit
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        line = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            line = f"{error.filename or 'the system'}: {error.strerror}"
+        elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in line:
+            line = "not enough memory: give train.py a smaller --batch, or free some"
+        elif isinstance(error, RuntimeError):
+            raise  # a fault of ours
+        line = " ".join(line.split())[:500]  # torch names every weight that doesn't fit
+        if not isinstance(error, UserError) or os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun: tell it once
+            print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -106,30 +115,37 @@ class Progress:
 def atomic_write(path):
     """A hidden temporary path beside `path` to write to, renamed to `path` when the block ends well.
 
-    Whoever looks sees the old file or the whole new one.
+    Whoever looks sees the old file or the whole new one.  Raises UserError if it can't be written.
     """
-    if not Path(path).name:
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.part") if path.name else path
+    if not path.name or path.is_dir():
         raise UserError(f"{path}: a folder; name a file to write")
-    temporary = Path(path).with_name(f".{Path(path).name}.part")
-    if not temporary.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {temporary.parent}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}")
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):
+            raise UserError(f"{path}: can't be written ({error.strerror}); what was there is kept") from error
         raise
 
 
 def save_checkpoint(path, content):
-    """torch.save to a whole new file.  Raises UserError if it can't be written; the one before is then kept."""
+    """torch.save to a whole new file that a power cut can't take.  Raises UserError if it can't be written."""
     with atomic_write(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
         with open(temporary, "r+b") as file:  # Windows refuses to sync what is open for reading only
-            os.fsync(file.fileno())  # a power cut leaves the old file or this one
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # some mounts can't
+                    raise
 
 
 def load_checkpoint(path):
@@ -154,57 +170,3 @@ def lock(folder):
         except OSError:  # a file system without locks
             pass
         yield
-
-
-@contextmanager
-def stop_signal():
-    """Gives a list that Ctrl-C or SIGTERM fills, so that a loop can end where nothing is lost.  Twice: at once."""
-    caught = []
-
-    def note(signum, _):
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(signum)
-        os.write(2, b"\nsaving and stopping; once more: stop at once\n")  # print() may be at work already
-
-    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {signum: signal.signal(signum, note) for signum in signals}
-    try:
-        yield caught
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def init_processes(device):
-    """Join the other processes if torchrun started this one -> this one's device: cuda becomes cuda:1, ...
-
-    Only rank 0 goes on writing to stdout.
-    """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return device
-    if device == "cuda":
-        if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
-            raise UserError(f"torchrun: {torch.cuda.device_count()} GPUs here, --nproc-per-node asks for more")
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    if dist.get_rank() > 0:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    return device
-
-
-def rank():
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size():
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def max_over_ranks(value):
-    """The largest of all processes' values (a whole number, or a flag); all of them ask together."""
-    value = torch.tensor(int(value))
-    if dist.is_initialized():
-        dist.all_reduce(value, dist.ReduceOp.MAX)
-    return value.item()

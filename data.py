@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from common import Parser, Progress, UserError, lock, number, run
+from common import Parser, Progress, UserError, lock, number, run_script
 
 URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
 ARCHIVES = [  # name, bytes, sha256, the folder to unpack it in
@@ -304,4 +304,4 @@ def main():
 if __name__ == "__main__":
     for signum in (signal.SIGINT, signal.SIGTERM):  # end at once, whatever the threads do: what has its name is whole
         signal.signal(signum, lambda *_: (os.write(2, b"\ndata.py: stopped\n"), os._exit(130)))
-    run(main)
+    run_script(main)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run
+from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run_script
 from data import image_grid, new_folder
 from model import Z_DIM, Generator, build, generate
 
@@ -158,4 +158,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

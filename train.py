@@ -29,17 +29,14 @@ from torch.optim.swa_utils import update_bn
 
 import common
 import fid
-from common import Parser, Progress, UserError, number, rank, run, world_size
+import run
+from common import Parser, Progress, UserError, number, run_script
 from data import image_grid, load_folder
 from model import Z_DIM, Discriminator, Generator, build, generate, spectral_norm_once, to_float
+from run import CHANGEABLE, MILESTONES, SCHEDULE, rank, read_config, variant, world_size
 
-MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 R1_EVERY = 8  # the penalty changes slowly: every 8th step, 8 times as strong (Karras et al. 2020, who also adapt Adam)
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s", "fid"]
-# What may differ when a run is resumed: what changes nothing in it, and a schedule by hand.
-SCHEDULE = {"lr_g", "lr_d", "r1", "ema"}
-CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
-CHANGEABLE |= {"log_every", "sample_every", "fid_every"}
 
 
 # D gives logits: D(x) of the article is sigmoid(logit).  With softplus(t) = log(1 + exp t),
@@ -187,22 +184,6 @@ def has_bfloat16(device):
     return device == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def variant(options):
-    """The article's name for a choice of attention, which names the run folder too."""
-    gen, disc = not options.no_gen_attn, not options.no_disc_attn
-    return {(1, 1): "full", (0, 1): "no-gen-attn", (1, 0): "no-disc-attn", (0, 0): "no-attn"}[gen, disc]
-
-
-def read_config(folder):
-    """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config["options"] | {}  # a TypeError if it is no table
-        return {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: no run to read there ({error})") from None
-
-
 class RunFolder:
     """What a run writes, and how it goes on where its checkpoint is: the log is cut back to that.
 
@@ -297,7 +278,7 @@ def train(options):
     config["photos_sha256"] = hashlib.sha256(photos.numpy()).hexdigest()
     if options.resume and config["photos_sha256"] != read_config(out)["photos_sha256"]:
         raise UserError(f"{options.data} doesn't hold the pictures that {out} began with: name those with --data")
-    device = common.init_processes(options.device)
+    device = run.init_processes(options.device)
     print(f"{options.data}: {count:,} pictures of {size}x{size}")
     if options.batch % world_size():
         raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
@@ -315,7 +296,7 @@ def train(options):
     photos, progress, begin = photos.to(device), Progress(), time.monotonic()
 
     out.mkdir(parents=True, exist_ok=True)
-    with common.lock(out) if rank() == 0 else nullcontext(), common.stop_signal() as stop:
+    with common.lock(out) if rank() == 0 else nullcontext(), run.stop_signal() as stop:
         step, sums = folder.load(), torch.zeros(5, device=device)
         for optimizer, lr in (optimizer_g, options.lr_g), (optimizer_d, options.lr_d):
             optimizer.param_groups[0]["lr"] = lr  # the checkpoint's may be another
@@ -332,7 +313,7 @@ def train(options):
                     dist.all_reduce(sums)
                 check_finite(step, sums, (generator, discriminator))
                 now = time.monotonic()
-                if common.max_over_ranks(bool(stop) or now - begin > minutes * 60):
+                if run.max_over_ranks(bool(stop) or now - begin > minutes * 60):
                     last = samples_due = True
                 if samples_due or fid_due:
                     update_bn(z_fixed.split(64), generator_ema)  # averaged weights need statistics of their own
@@ -425,4 +406,4 @@ def parse_options(arguments=None):
 
 
 if __name__ == "__main__":
-    run(lambda: train(parse_options()))
+    run_script(lambda: train(parse_options()))

@@ -16,7 +16,7 @@ import runpy
 import sys
 
 import attention
-from common import UserError, run
+from common import UserError, run_script
 from model import Generator
 
 
@@ -64,4 +64,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

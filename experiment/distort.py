@@ -16,7 +16,7 @@ import numpy as np
 import scipy.ndimage
 from PIL import Image
 
-from common import Parser, Progress, UserError, number, run
+from common import Parser, Progress, UserError, number, run_script
 from data import list_images, new_folder, read_image
 
 # Each takes a picture (H, W, 3) of floats in [0, 1], its amount, and a numpy random generator.  The first five
@@ -140,4 +140,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from common import Parser, Progress, UserError, atomic_write, number, run
+from common import Parser, Progress, UserError, atomic_write, number, run_script
 from data import list_images, load_folder
 from fid import frechet_distance, squared_mmd
 from model import generate
@@ -253,4 +253,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

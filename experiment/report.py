@@ -20,8 +20,8 @@ from statistics import fmean
 
 from PIL import Image, ImageDraw, ImageFont
 
-from common import Parser, UserError, atomic_write, run
-from train import CHANGEABLE, MILESTONES, read_config, variant
+from common import Parser, UserError, atomic_write, run_script
+from run import CHANGEABLE, MILESTONES, read_config, variant
 
 ARTICLE = sorted(MILESTONES - {1000})  # the steps that section 4 looks at
 VARIANTS = {"full": "both", "no-attn": "neither", "no-gen-attn": "the discriminator", "no-disc-attn": "the generator"}
@@ -360,4 +360,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -26,25 +26,25 @@ from test_train import small_networks, some_batch
 
 def main():
     out, mode, *options = sys.argv[1:]
-    common.init_processes("cpu")
+    run.init_processes("cpu")
     networks = small_networks(*options)
     for network in networks[:2]:
         network.train(mode == "train")
         for layer in network.attention.values():
             torch.nn.init.constant_(layer.gamma, 0.5)
-    batch = [x.chunk(common.world_size())[common.rank()] for x in some_batch()]
-    assert len(batch[0]) == 4 // common.world_size()  # or all would do all the work
+    batch = [x.chunk(run.world_size())[run.rank()] for x in some_batch()]
+    assert len(batch[0]) == 4 // run.world_size()  # or all would do all the work
     for r1_weight in (0.2, 0):
         figures = train.train_step(*networks, *batch, r1_weight, nullcontext())
     found = {"figures": figures.clone()}
-    if common.world_size() > 1:
+    if run.world_size() > 1:
         torch.distributed.all_reduce(found["figures"])
     for name, network in zip("gd", networks):
         found[f"{name}_gradients"] = {name: p.grad for name, p in network.named_parameters()}
         found[f"{name}_weights"] = {name: p.detach() for name, p in network.named_parameters()}
-    torch.save(found, f"{out}-{common.rank()}.pt")
+    torch.save(found, f"{out}-{run.rank()}.pt")
 
-common.run(main)
+common.run_script(main)
 """
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fid
 import train
 from attention import attend, attend_fast
-from common import Parser, number, run
+from common import Parser, number, run_script
 from data import list_images
 from model import Z_DIM, to_float
 
@@ -145,4 +145,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common import Parser, UserError, load_checkpoint, run, save_checkpoint
+from common import Parser, UserError, load_checkpoint, run_script, save_checkpoint
 from sample import load_generator
 
 
@@ -28,4 +28,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -16,13 +16,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MAP_ENTRIES = 2**22  # of attention maps made at a time: larger ones leave a CPU's cache
+MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
+# Newer GPUs try cuDNN's kernel first, which may refuse queries of 8 numbers beside values of 64; torch then raises.
+torch.backends.cuda.enable_cudnn_sdp(False)
+# Where torch takes the formula (train.r1_penalty), bfloat16 stays bfloat16: half the memory of float32.
+torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 def attention_map(query, key):
     """How much each position looks at each other: (B, N, d) and (B, N, d) -> (B, N, N), each row >= 0 with sum 1.
 
-    Unlike a transformer's, the scores are not divided by sqrt(d): the article and the original SAGAN don't.
+    Unlike a transformer's, the scores are not divided by sqrt(d), because the article and the original SAGAN don't.
     """
     return torch.softmax(query @ key.transpose(1, 2), dim=-1)  # (B, N, N): each row sums to 1
 
@@ -33,22 +37,24 @@ def attend(query, key, value):
 
 
 def attend_fast(query, key, value):
-    """`attend` up to rounding: on CUDA by torch's kernel, which keeps no map, on a CPU a few pictures at a time.
+    """The same as `attend` up to rounding, but faster.
 
-    That kernel has no second derivative: train.r1_penalty asks for the formula.  On mps it was wrong up to torch 2.11.
+    On CUDA torch's memory-efficient kernel never stores the N x N map, if d is a multiple of 8 (of 4 in float32).
+    On a CPU the formula takes a few pictures at a time.  On mps it stays, because torch's kernel was wrong there.
     """
-    if query.device.type != "cuda":
-        count = max(1, MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)  # pictures
-        parts = zip(query.split(count), key.split(count), value.split(count), strict=True)
-        return torch.cat([attend(*part) for part in parts])
-    query, key, value = (x[:, None] for x in (query, key, value))  # it wants heads: one
-    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
+    if query.device.type == "cuda":
+        query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # the kernel wants heads: here it is one
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
+    pictures = max(1, MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
+    parts = zip(query.split(pictures), key.split(pictures), value.split(pictures), strict=True)
+    return torch.cat([attend(*part) for part in parts])
 
 
 class SelfAttention(nn.Module):
-    """x + gamma * attention(x) over the positions of a feature map; starts as the identity.
+    """x + gamma * attention(x) over the positions of a feature map; starts as the identity, because gamma is 0.
 
-    x: (B, C, H, W), any float dtype -> the same shape.  The convolutions have no bias, as in SAGAN's formulas.
+    x: (B, C, H, W), any float dtype -> the same shape; with `return_map` also the map (B, N, N), whose row i says
+    where position i looks.  The convolutions have no bias, as in SAGAN's formulas.
     """
 
     def __init__(self, channels):
@@ -58,19 +64,10 @@ class SelfAttention(nn.Module):
         self.value = nn.Conv2d(channels, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x):
-        query = positions(self.query(x))  # (B, N, C/8)
-        key = positions(self.key(x))  # (B, N, C/8)
-        value = positions(self.value(x))  # (B, N, C)
+    def forward(self, x, return_map=False):
+        query = self.query(x).flatten(2).transpose(1, 2)  # (B, N, C/8): a row for each position, from the top left
+        key = self.key(x).flatten(2).transpose(1, 2)  # (B, N, C/8)
+        value = self.value(x).flatten(2).transpose(1, 2)  # (B, N, C)
         mixed = attend_fast(query, key, value)  # (B, N, C)
-        return x + self.gamma * mixed.transpose(1, 2).reshape(x.shape)
-
-    @torch.no_grad()
-    def map_of(self, x):
-        """The map itself, for pictures: x (B, C, H, W) -> (B, N, N), row i says where position i looks."""
-        return attention_map(positions(self.query(x)), positions(self.key(x)))
-
-
-def positions(x):
-    """(B, C, H, W) -> (B, N, C): one row a position, N = H * W, row by row from the top left."""
-    return x.flatten(2).transpose(1, 2)
+        y = x + self.gamma * mixed.transpose(1, 2).reshape(x.shape)
+        return (y, attention_map(query, key)) if return_map else y

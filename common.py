@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -94,6 +95,11 @@ def device_name(name):
     if name not in DEVICES:
         raise argparse.ArgumentTypeError(f"no device {name} here, but {', '.join(DEVICES)}")
     return name
+
+
+def random_generator(*key):
+    """A torch random generator that depends on the given whole numbers only."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 class Progress:

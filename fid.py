@@ -28,7 +28,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common import Parser, Progress, UserError, atomic_write, load_checkpoint, run_script
 from data import list_images, read_image
-from run import init_processes, rank, world_size
+from parallel import init_processes, rank, world_size
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d"  # the first digits of the file's

@@ -9,14 +9,12 @@ At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, atte
     discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x32 <- 64x64x3
 """
 
-from contextlib import contextmanager
-
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from attention import SelfAttention
+from common import UserError
 
 Z_DIM = 128  # standard normal numbers that make a picture
 
@@ -29,27 +27,27 @@ def channels_at(resolution, size, width):
 def resolutions(size):
     """Those of the feature maps, from 4x4 to the picture's: 64 -> [4, 8, 16, 32, 64].  `size`: 32, 64 or 128."""
     if size not in (32, 64, 128):
-        raise ValueError(f"pictures of {size}x{size} are not supported: take 32, 64 or 128")
+        raise UserError(f"pictures of {size}x{size} are not supported: take 32, 64 or 128 (data.py --size)")
     return [r for r in (4, 8, 16, 32, 64, 128) if r <= size]
 
 
 def attention_layers(attention_at, size, width):
     """{"32": SelfAttention} for the resolutions in `attention_at`.
 
-    The networks make these last: convolutions made before them draw the same random initial weights
-    whether there is attention or not, so that the article's four variants start alike.
+    The networks make these last, because a convolution that is made before them draws the same random weights whether
+    there is attention or not.  So the article's four variants start alike.
     """
     for r in attention_at:
         if r not in resolutions(size):
-            raise ValueError(f"no attention at {r}x{r}: the feature maps are {resolutions(size)} wide")
+            raise UserError(f"--attn-at: no attention at {r}x{r}, the feature maps are {resolutions(size)} wide")
     return nn.ModuleDict({str(r): SelfAttention(channels_at(r, size, width)) for r in attention_at})
 
 
 class Generator(nn.Module):
     """Pictures from noise: z (B, 128), standard normal -> (B, 3, size, size) in [-1, 1].
 
-    `attention_at`: resolutions with attention, () for none.  Raises ValueError for a size or resolution that the
-    network doesn't have.
+    `attention_at`: resolutions with attention, () for none.  With `return_maps` also {"32": attention map (B, N, N)}.
+    Raises UserError for a size or a resolution that the network doesn't have.
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,)):
@@ -60,25 +58,28 @@ class Generator(nn.Module):
             before, channels = channels, channels_at(r, size, width)
             if r == 4:
                 layers = [nn.ConvTranspose2d(before, channels, 4, bias=False)]
-            else:  # nearest neighbours, then a convolution: a transposed one leaves a grid (Odena et al. 2016)
+            else:  # nearest neighbours, then a convolution, because a transposed one leaves a grid in the pictures
                 layers = [nn.Upsample(scale_factor=2), nn.Conv2d(before, channels, 3, padding=1, bias=False)]
             self.blocks[str(r)] = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         self.attention = attention_layers(attention_at, size, width)
 
-    def forward(self, z):
-        x = z[:, :, None, None]  # (B, 128, 1, 1)
+    def forward(self, z, return_maps=False):
+        x, maps = z[:, :, None, None], {}  # (B, 128, 1, 1)
         for r, block in self.blocks.items():
             x = block(x)  # (B, channels, r, r)
-            if r in self.attention:
+            if r in self.attention and return_maps:
+                x, maps[r] = self.attention[r](x, return_map=True)
+            elif r in self.attention:
                 x = self.attention[r](x)
-        return torch.tanh(self.to_rgb(x))  # (B, 3, size, size)
+        pictures = torch.tanh(self.to_rgb(x))  # (B, 3, size, size)
+        return (pictures, maps) if return_maps else pictures
 
 
 class Discriminator(nn.Module):
     """Real or fake?  x (B, 3, size, size) in [-1, 1] -> logits (B,).  Arguments as the generator's.
 
-    No batch norm: every picture is judged by itself, so that real and fake can go through in one batch.
+    There is no batch norm, so that every picture is judged by itself: photos and fakes can go through in one batch.
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,)):
@@ -109,17 +110,7 @@ def build(kind, size, options):
         for module in list(network.modules()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 spectral_norm(module)
-    return network.to(memory_format=torch.channels_last)  # convolutions are faster so
-
-
-@contextmanager
-def spectral_norm_once(*networks):
-    """With spectral norm: inside the block each weight is normalised once.  Enter it before autocast: in float32."""
-    with parametrize.cached():
-        for module in (module for network in networks for module in network.modules()):
-            if parametrize.is_parametrized(module):
-                module.weight  # noqa: B018  (computed now and kept)
-        yield
+    return network.to(memory_format=torch.channels_last)  # because convolutions are faster so
 
 
 def to_float(pictures):

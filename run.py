@@ -1,88 +1,284 @@
-"""Stub, to be replaced."""
+"""A run: its folder, its options, when something is written, when it stops, and how it goes on.
 
+A run folder holds config.json, log.csv, samples/ (sheets of the same 64 z), snapshots/ (averaged generators) and
+checkpoint.pt.  A run that is killed anywhere and resumed gives the same bits as one that was never stopped (on CUDA
+nearly the same, because some sums are taken there in any order).  Three things make that so.  Everything random in a
+step comes from the seed and the step's number, so that no random state has to be kept.  The row of the log and the
+samples are written first, and the checkpoint last.  And a resumed run cuts off what the log has beyond its checkpoint,
+and writes those samples again.
+"""
+
+import csv
+import datetime
+import hashlib
 import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.nn.utils import get_total_norm
 
-from common import UserError
+from common import Progress, UserError, atomic_write, load_checkpoint, lock, save_checkpoint
+from data import image_grid
+from model import generate
+from parallel import any_rank, rank, world_size
 
-MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}
-SCHEDULE = {"lr_g", "lr_d", "r1", "ema"}
-CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "inception", "real_stats"}
-CHANGEABLE |= {"log_every", "sample_every", "fid_every"}
+MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
+COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s"]
+# What may differ when a run goes on: what changes nothing in it, and what somebody may turn by hand on the way.
+CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "log_every", "sample_every"}
+SCHEDULE = {"lr_g", "lr_d", "r1", "translation", "ema"}
 
 
-def init_processes(device):
-    """Join the other processes if torchrun started this one -> this one's device: cuda becomes cuda:1, ...
+# Options ------------------------------------------------------------------------------------------------------
 
-    Only rank 0 goes on writing to stdout.
+
+def complete_options(parser, arguments=None):
+    """Parse the options; those that were not given come from the run to resume, or from the others.
+
+    Raises UserError where an option contradicts the run to resume, or where the folder to write is not empty.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return device
-    if device == "cuda":
-        if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
-            raise UserError(f"torchrun: {torch.cuda.device_count()} GPUs here, --nproc-per-node asks for more")
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    if dist.get_rank() > 0:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    return device
-
-
-def rank():
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size():
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def max_over_ranks(value):
-    """The largest of all processes' values (a whole number, or a flag); all of them ask together."""
-    value = torch.tensor(int(value))
-    if dist.is_initialized():
-        dist.all_reduce(value, dist.ReduceOp.MAX)
-    return value.item()
+    options = parser.parse_args(arguments)
+    if options.resume:
+        if options.out not in (None, options.resume):
+            raise UserError(f"--resume goes on in {options.resume}: leave --out out")
+        before = kept_config(options.resume)["options"]
+        if differing := before.keys() ^ vars(options).keys():
+            raise UserError(f"{options.resume} is of another version of train.py ({', '.join(sorted(differing))})")
+        parser.set_defaults(**{key: value for key, value in before.items() if key != "minutes"})
+        options = parser.parse_args(arguments)
+        for key, value in before.items():
+            if key not in CHANGEABLE | SCHEDULE and getattr(options, key) != value:
+                name = f"--{key.replace('_', '-')}"
+                raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
+        options.data, options.out = Path(options.data), options.resume
+    options.precision = options.precision or ("bf16" if has_bfloat16(options.device) else "fp32")
+    # At twice the width half the rates: 8e-4 at width 32 and 4e-4 at width 64 trained, 8e-4 at width 64 did not.
+    options.lr_g, options.lr_d = (0.0256 / options.width if x is None else x for x in (options.lr_g, options.lr_d))
+    options.out = options.out or Path("runs") / variant(options)
+    if not options.data.is_dir():
+        raise UserError(f"{options.data}: no such folder; `python data.py` makes one, --data names another")
+    if not options.resume and options.out.is_dir() and any(p.name[0] != "." for p in options.out.iterdir()):
+        raise UserError(f"{options.out} isn't empty: go on with --resume {options.out}, or choose another --out")
+    return options
 
 
 def variant(options):
     """The article's name for a choice of attention, which names the run folder too."""
-    gen, disc = not options.no_gen_attn, not options.no_disc_attn
-    return {(1, 1): "full", (0, 1): "no-gen-attn", (1, 0): "no-disc-attn", (0, 0): "no-attn"}[gen, disc]
+    if options.no_gen_attn:
+        return "no-attn" if options.no_disc_attn else "no-gen-attn"
+    return "no-disc-attn" if options.no_disc_attn else "full"
+
+
+def has_bfloat16(device):
+    """Whether the device computes in bfloat16 faster than in float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.7 and older can't tell
+    return device == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def read_config(folder):
     """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
         config["options"] | {}  # a TypeError if it is no table
-        return {key: config[key] for key in ("options", "size", "photos", "photos_sha256")}
+        config["size"], config["photos"], config["photos_sha256"]
+        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: no run to read there ({error})") from None
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder}: no run to read there (config.json: {reason})") from None
 
 
-@contextmanager
-def stop_signal():
-    """Gives a list that Ctrl-C or SIGTERM fills, so that a loop can end where nothing is lost.  Twice: at once."""
-    caught = []
+def kept_config(folder):
+    """The config that a run's checkpoint keeps, whatever was done to config.json; that file's before there is one."""
+    path = folder / "checkpoint.pt"
+    return load_checkpoint(path)["config"] if path.exists() and read_config(folder) else read_config(folder)
 
-    def note(signum, _):
-        if caught:
+
+def code_version():
+    """The commit, whether files were changed since, and a fingerprint of the three that decide what a run computes."""
+    here, git = Path(__file__).resolve().parent, {"commit": ["rev-parse", "--short", "HEAD"]}
+    git["changed"] = ["status", "--porcelain", "--untracked-files=no"]
+    code = b"".join((here / name).read_bytes() for name in ("attention.py", "model.py", "train.py"))
+    version = {"sha256": hashlib.sha256(code).hexdigest()[:12]}
+    with suppress(OSError):  # there may be no git
+        for name, command in git.items():
+            version[name] = subprocess.run(
+                ["git", "-C", here, *command], capture_output=True, text=True
+            ).stdout.strip()
+        version["changed"] = bool(version["changed"])
+    return version
+
+
+# The run ------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """Counts the steps of a training, and writes what they give.  `gan`: the train.GAN to train, load and save."""
+
+    def __init__(self, options, photos, gan):
+        self.options, self.path, self.gan = options, options.out, gan
+        self.parts = {name: part for name, part in gan._asdict().items() if hasattr(part, "state_dict")}
+        count, size = len(photos), photos.shape[-1]
+        self.config = {"options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}}
+        self.config |= {"size": size, "photos": count, "photos_sha256": hashlib.sha256(photos.numpy()).hexdigest()}
+        self.config |= {
+            "code": code_version(),
+            "torch": str(torch.__version__),
+            "device": options.device,
+            "changes": [],
+        }
+        if options.batch % world_size():
+            raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
+        if options.resume and self.config["photos_sha256"] != kept_config(self.path)["photos_sha256"]:
+            raise UserError(f"{options.data} doesn't hold the pictures that {self.path} began with: see --data")
+        print(f"{options.data}: {count:,} pictures of {size}x{size}")
+        self.done, self.signals, self.stopping, self.progress = 0, [], False, Progress()
+        self.sums, self.summed = torch.zeros(4, device=next(gan.generator.parameters()).device), 0
+
+    def __enter__(self):
+        """Lock the folder, load the checkpoint and catch signals: from here on the folder changes."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            if rank() == 0:
+                stack.enter_context(lock(self.path))
+            self.load()
+            if threading.current_thread() is threading.main_thread():
+                for signum in (signal.SIGINT, signal.SIGTERM):
+                    stack.callback(signal.signal, signum, signal.signal(signum, self.note_signal))
+            self.stack = stack.pop_all()
+        self.begin = self.last_row = self.last_save = time.monotonic()
+        self.first = self.done
+        return self
+
+    def __exit__(self, *error):
+        self.stack.close()
+
+    def note_signal(self, signum, _):
+        """The first Ctrl-C or SIGTERM ends the run at the next row, so that nothing is lost; the second at once."""
+        if self.signals:
             raise KeyboardInterrupt
-        caught.append(signum)
+        self.signals.append(signum)
         os.write(2, b"\nsaving and stopping; once more: stop at once\n")  # print() may be at work already
 
-    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {signum: signal.signal(signum, note) for signum in signals}
-    try:
-        yield caught
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    def load(self):
+        """Put the checkpoint, if there is one, into the networks and optimisers, and cut the log back to it."""
+        path, options, config = self.path / "checkpoint.pt", self.options, self.config
+        if path.exists():
+            checkpoint = load_checkpoint(path)
+            try:
+                for name, part in self.parts.items():
+                    part.load_state_dict(checkpoint[name])
+                self.done, before = int(checkpoint["step"]), checkpoint["config"]
+            except Exception as error:  # torch raises many kinds here
+                raise UserError(f"{path} doesn't fit this run ({error})") from None
+            if options.steps < self.done:
+                raise UserError(f"{self.path} has done {self.done:,} steps: --steps must be as many, or more")
+            config["changes"] = list(before["changes"])
+            old, new = before["options"] | before["code"], config["options"] | config["code"]
+            for name in sorted(SCHEDULE | {"sha256"}):
+                if old[name] != new[name]:
+                    what = "code" if name == "sha256" else name
+                    config["changes"].append(f"step {self.done:,}: {what} {old[name]} -> {new[name]}")
+                    if what == "code":
+                        print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
+            self.gan.optimizer_g.param_groups[0]["lr"] = options.lr_g  # the checkpoint's may be another
+            self.gan.optimizer_d.param_groups[0]["lr"] = options.lr_d
+        elif len(list(self.path.glob("snapshots/*.pt"))) > 1:  # one: killed before its first checkpoint
+            raise UserError(f"{path} is gone, so the run can't go on; begin another in another folder (--out)")
+        if rank() == 0:
+            with atomic_write(self.path / "config.json") as temporary:
+                temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            for name in ("samples", "snapshots"):
+                (self.path / name).mkdir(exist_ok=True)
+            self.cut_log()
+            if path.exists() and config != before:
+                self.save()  # so that a change is kept, even if this run is killed soon
+
+    def cut_log(self):
+        """Keep the whole rows of log.csv up to the checkpoint, whatever another program did to the file."""
+        path, rows = self.path / "log.csv", []
+        text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
+        for row in csv.reader(text.splitlines()):
+            with suppress(ValueError):
+                if len(row) == len(COLUMNS) and int(row[0]) <= self.done:
+                    rows.append(row)
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+    def steps(self):
+        """Yields the number of each step to do, from 0 on; ends when all are done, or after a stop."""
+        for step in range(self.done, self.options.steps):
+            self.done = step + 1
+            yield step
+            if self.stopping:
+                break
+        options, target = self.options, f"--steps {2 * self.done}"
+        if self.done < options.steps:
+            target = f"--minutes {options.minutes:g}" if options.minutes else ""
+        command = f"python train.py --resume {shlex.quote(self.path.as_posix())} {target}".strip()
+        print(f"{self.path}: {self.done:,} steps done; see {self.path / 'samples'}; go on: {command}")
+
+    def add(self, figures):
+        """Sum up the figures of a step, without waiting for the device."""
+        self.sums += torch.stack(list(figures.values()))
+        self.summed += 1
+
+    def row_due(self):
+        return self.done % self.options.log_every == 0 or self.samples_due()
+
+    def samples_due(self):
+        every = self.options.sample_every
+        scheduled = self.done in MILESTONES or (every and self.done % every == 0) or self.done == self.options.steps
+        return bool(scheduled or self.stopping)
+
+    def write_row(self):
+        """The means since the last row -> log.csv and the terminal.  Here it is decided whether to stop."""
+        options, gan, now = self.options, self.gan, time.monotonic()
+        if dist.is_initialized():
+            dist.all_reduce(self.sums)
+        norm = get_total_norm([*gan.generator.parameters(), *gan.discriminator.parameters()])
+        if not (self.sums.sum() + norm).isfinite():
+            raise UserError(f"step {self.done}: a loss or weight is not finite; try lower --lr-g, --lr-d or --r1")
+        seconds = float("inf") if options.minutes is None else 60 * options.minutes
+        self.stopping = any_rank(self.signals or now - self.begin > seconds)
+        if rank() == 0:
+            figures = [f"{mean:.5f}" for mean in (self.sums / self.summed / world_size()).tolist()]
+            gammas = [" ".join(f"{a.gamma.item():.5f}" for a in n.attention.values()) for n in gan[:2]]
+            rate = f"{self.summed * options.batch / (now - self.last_row):.1f}"
+            with open(self.path / "log.csv", "a", encoding="utf-8", newline="") as log:
+                log.write(",".join([str(self.done), *figures, *gammas, rate]) + "\n")
+            past = now - self.begin
+            left = min((options.steps - self.done) * past / (self.done - self.first), seconds - past)
+            text = f"step {self.done:,} of {options.steps:,}  d_loss {figures[0][:-2]}  g_loss {figures[1][:-2]}"
+            left = datetime.timedelta(seconds=round(max(0, left)))
+            self.progress(f"{text}  {rate} images/s  {left} left", last=self.stopping or self.done == options.steps)
+        self.sums.zero_()
+        self.summed, self.last_row = 0, time.monotonic()
+
+    def write_samples(self, z):
+        """A sheet of pictures of z, and a snapshot of the averaged generator, which draws them."""
+        if rank() == 0:
+            with atomic_write(self.path / "samples" / f"{self.done:06d}.png") as temporary:
+                image_grid(generate(self.gan.generator_ema, z)).save(temporary, "PNG")
+            snapshot = {"generator_ema": self.gan.generator_ema.state_dict(), "step": self.done, "config": self.config}
+            save_checkpoint(self.path / "snapshots" / f"{self.done:06d}.pt", snapshot)
+
+    def save_if_due(self):
+        """At a row, if a minute has passed or samples were written."""
+        if self.row_due() and (self.samples_due() or time.monotonic() - self.last_save > 60) and rank() == 0:
+            self.save()
+
+    def save(self):
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        save_checkpoint(self.path / "checkpoint.pt", state | {"step": self.done, "config": self.config})
+        self.last_save = time.monotonic()

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run_script
 from data import image_grid, new_folder
-from model import Z_DIM, Generator, build, generate
+from model import Z_DIM, Generator, build, generate, to_uint8
 
 PRETRAINED = Path(__file__).with_name("pretrained.pt")
 COLOURS = [(255, 64, 64), (64, 224, 64), (80, 144, 255), (255, 208, 0), (240, 96, 255)]  # of the query points
@@ -75,16 +75,9 @@ def interpolation(generator, seed, rows=8, columns=8):
 
 @torch.no_grad()
 def attention_maps(generator, z):
-    """Pictures for z (N, Z_DIM) and the map of each attention layer: uint8 pictures, {"32": (N, H*W, H*W)}."""
-    inputs = {}
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, x: inputs.update({layer: x[0]}))
-        for layer in generator.attention.values()
-    ]
-    pictures = generate(generator, z, batch=len(z))
-    for hook in hooks:
-        hook.remove()
-    return pictures, {r: layer.map_of(inputs[layer]).cpu() for r, layer in generator.attention.items()}
+    """Pictures for z (N, Z_DIM), uint8, and the map of each attention layer, {"32": (N, H*W, H*W)}; on the CPU."""
+    pictures, maps = generator.eval()(z.to(next(generator.parameters()).device), return_maps=True)
+    return to_uint8(pictures).cpu(), {r: attention.cpu() for r, attention in maps.items()}
 
 
 def query_points(attention, count):

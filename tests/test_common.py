@@ -1,11 +1,10 @@
-"""What every script rests on: options, one line for a mistake, files that are whole, locks and signals."""
+"""What every script rests on: options, one line for a mistake, files that are whole, locks."""
 
 import argparse
 import errno
 import fcntl
 import io
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -19,18 +18,16 @@ import sample
 import train
 from common import (
     Parser,
+    Progress,
     UserError,
     atomic_write,
     load_checkpoint,
     lock,
     number,
-    run,
+    run_script,
     save_checkpoint,
-    stop_signal,
 )
 from experiment import evaluate, report
-
-SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 def fail(error):
@@ -46,33 +43,60 @@ def as_script(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "line"),
     [
-        UserError("no\nsuch thing"),
-        FileNotFoundError(errno.ENOENT, "No such file", "a\nb.png"),
-        torch.OutOfMemoryError("tried to\nallocate"),
+        (UserError("no\nsuch thing"), "no such thing"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a\nb.png"), "a b.png: No such file"),
+        (
+            torch.OutOfMemoryError("tried to\nallocate"),
+            "not enough memory: give train.py a smaller --batch, or free some",
+        ),
     ],
 )
-def test_a_mistake_is_one_line_with_the_scripts_name_and_status_2(error, as_script, capsys):
+def test_a_mistake_is_one_line_with_the_scripts_name_and_status_2(error, line, as_script, capsys):
     with pytest.raises(SystemExit) as exit:
-        run(lambda: fail(error))
+        run_script(lambda: fail(error))
     told = capsys.readouterr()
-    assert (exit.value.code, told.out, told.err) == (2, "", f"dogs.py: {' '.join(str(error).split())}\n")
+    assert (exit.value.code, told.out, told.err) == (2, "", f"dogs.py: {line}\n")
+
+
+def test_a_cpu_without_enough_memory_is_told_in_one_line(as_script, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run_script(lambda: torch.empty(2**55))
+    told = capsys.readouterr().err
+    assert exit.value.code == 2 and "--batch" in told and told.count("\n") == 1
+
+
+class NotebookStream(io.StringIO):
+    """As Jupyter's: it can't be reconfigured."""
+
+
+@pytest.mark.parametrize("stream", [None, NotebookStream()])
+def test_a_script_works_in_a_notebook_and_where_its_output_was_closed(stream, as_script, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    def main():
+        print("a dog")
+        Progress()("one of one", last=True)
+
+    run_script(main)
+    assert stream is None or stream.getvalue() == "a dog\none of one\n"
 
 
 def test_of_an_endless_mistake_the_beginning_is_told(as_script, capsys):
     with pytest.raises(SystemExit):
-        run(lambda: fail(UserError("checkpoint.pt doesn't fit: " + "weight, " * 1000)))
+        run_script(lambda: fail(UserError("checkpoint.pt doesn't fit: " + "weight, " * 1000)))
     told = capsys.readouterr().err
     assert told.startswith("dogs.py: checkpoint.pt doesn't fit: weight,") and len(told) < 600
 
 
 def test_ctrl_c_is_silent_with_status_130_and_a_bug_keeps_its_traceback(as_script, capsys):
     with pytest.raises(SystemExit) as exit:
-        run(lambda: fail(KeyboardInterrupt()))
+        run_script(lambda: fail(KeyboardInterrupt()))
     assert (exit.value.code, capsys.readouterr().err) == (130, "")
     with pytest.raises(ZeroDivisionError):
-        run(lambda: fail(ZeroDivisionError()))
+        run_script(lambda: fail(ZeroDivisionError()))
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(as_script, monkeypatch):
@@ -85,7 +109,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(as_script, monkeypatch)
         raise UserError(name)
 
     with pytest.raises(SystemExit):
-        run(main)
+        run_script(main)
     sys.stdout.flush(), sys.stderr.flush()
     assert all(b"ndchen-\\udcff" in stream.getvalue() for stream in streams)
 
@@ -154,6 +178,14 @@ def test_where_no_file_can_be_written_is_named(path, said):
         pass
 
 
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(UserError, match=rf"{path}: can't be written \(No space"), atomic_write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
 class RunsCode:
     def __init__(self, path):
         self.path = path
@@ -186,7 +218,7 @@ def test_a_checkpoint_that_is_cut_short_or_none_is_refused_by_name(tmp_path):
             load_checkpoint(path)
 
 
-# Locks and signals --------------------------------------------------------------------------------------------
+# Locks ------------------------------------------------------------------------------------------------------
 
 
 def test_a_lock_lets_one_in_at_a_time(tmp_path):
@@ -204,14 +236,3 @@ def test_where_nothing_can_be_locked_the_work_is_done_without(tmp_path, monkeypa
     monkeypatch.setattr(common, "fcntl", None)  # Windows
     with lock(tmp_path):
         pass
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-def test_the_first_signal_is_noted_and_the_second_stops_at_once(signum):
-    before = [signal.getsignal(name) for name in SIGNALS]
-    with pytest.raises(KeyboardInterrupt), stop_signal() as stop:
-        assert not stop
-        signal.raise_signal(signum)
-        assert stop
-        signal.raise_signal(signum)
-    assert [signal.getsignal(name) for name in SIGNALS] == before

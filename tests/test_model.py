@@ -11,7 +11,6 @@ from model import (
     Generator,
     build,
     generate,
-    spectral_norm_once,
     to_float,
     to_uint8,
 )
@@ -61,6 +60,15 @@ def test_attention_sees_the_feature_maps_of_its_resolution():
             layer.register_forward_hook(lambda layer, given, output, r=int(r): seen.add((r, given[0].shape)))
         network(x)
     assert seen == {(8, (2, 16, 8, 8)), (64, (2, 2, 64, 64))}
+
+
+def test_the_generator_gives_its_maps_with_the_same_pictures():
+    generator, _ = both(64, 4, (8, 16))
+    z = torch.randn(3, Z_DIM)
+    pictures, maps = generator.eval()(z, return_maps=True)
+    assert torch.equal(pictures, generator(z))
+    assert {r: rows.shape for r, rows in maps.items()} == {"8": (3, 64, 64), "16": (3, 256, 256)}
+    assert both(attention_at=())[0](z, return_maps=True)[1] == {}
 
 
 def test_each_network_has_attention_unless_the_options_say_no():
@@ -115,9 +123,9 @@ def test_spectral_norm_holds_the_largest_singular_values_near_one():
     for kind in (Generator, Discriminator):
         torch.manual_seed(0)
         network = build(kind, 32, OPTIONS | {"spectral_norm": True})
-        for _ in range(50):
-            with spectral_norm_once(network):
-                pass
+        z_or_x = torch.randn(2, Z_DIM) if kind is Generator else torch.rand(2, 3, 32, 32)
+        for _ in range(50):  # each pass in training mode is a power iteration
+            network(z_or_x)
         layers = [m for m in network.eval().modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
         for layer in layers:
             weight = layer.weight.detach()

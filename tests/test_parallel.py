@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import parallel
+import run
 import train
 from common import UserError, load_checkpoint
 
@@ -19,32 +21,32 @@ ROOT = Path(train.__file__).resolve().parent
 # Batch norm takes each process's part of a batch for itself; in evaluation mode it doesn't, and all must be the same.
 STEPS = """
 import sys
-from contextlib import nullcontext
 import torch
-import common, train
-from test_train import small_networks, some_batch
+import parallel, train
+from common import run_script
+from test_train import small_gan, some_batch, some_photos
 
 def main():
     out, mode, *options = sys.argv[1:]
-    run.init_processes("cpu")
-    networks = small_networks(*options)
-    for network in networks[:2]:
+    parallel.init_processes("cpu")
+    gan = small_gan(*options)
+    for network in gan[:2]:
         network.train(mode == "train")
         for layer in network.attention.values():
             torch.nn.init.constant_(layer.gamma, 0.5)
-    batch = [x.chunk(run.world_size())[run.rank()] for x in some_batch()]
-    assert len(batch[0]) == 4 // run.world_size()  # or all would do all the work
+    batch = parallel.my_share(some_batch())
+    assert len(batch.index) == 4 // parallel.world_size()  # or all would do all the work
     for r1_weight in (0.2, 0):
-        figures = train.train_step(*networks, *batch, r1_weight, nullcontext())
-    found = {"figures": figures.clone()}
-    if run.world_size() > 1:
+        figures = train.train_step(gan, some_photos(), batch, r1_weight)
+    found = {"figures": torch.stack(list(figures.values()))}
+    if parallel.world_size() > 1:
         torch.distributed.all_reduce(found["figures"])
-    for name, network in zip("gd", networks):
+    for name, network in zip("gd", gan):
         found[f"{name}_gradients"] = {name: p.grad for name, p in network.named_parameters()}
         found[f"{name}_weights"] = {name: p.detach() for name, p in network.named_parameters()}
-    torch.save(found, f"{out}-{run.rank()}.pt")
+    torch.save(found, f"{out}-{parallel.rank()}.pt")
 
-common.run_script(main)
+run_script(main)
 """
 
 
@@ -120,7 +122,16 @@ def test_one_and_two_processes_go_on_with_a_run_and_a_signal_to_one_stops_both(b
 
 
 def test_a_batch_that_cannot_be_dealt_out_evenly_is_refused(begin, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "world_size", lambda: 3)
+    monkeypatch.setattr(run, "world_size", lambda: 3)
     with pytest.raises(UserError, match=r"--batch 4 .* 3 processes"):
         begin(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_a_batch_is_the_same_after_its_one_copy_to_the_device(batch):
+    drawn = train.draw_batch(0, 5, batch, 20, 4.0)
+    found = parallel.to_device(drawn, "cpu")
+    assert type(found) is train.Batch
+    for ours, wanted in zip(found, drawn, strict=True):
+        assert ours.dtype == wanted.dtype and torch.equal(ours, wanted)

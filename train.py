@@ -132,7 +132,7 @@ def train_step(gan, photos, batch, r1_weight):
     if r1_weight:
         with autocast:
             penalty = r1_weight * r1_penalty(discriminator, real)
-        penalty.backward()  # adds its gradient to that of the loss
+        penalty.backward()  # its gradient is added to that of the loss
     average_gradients(discriminator)
     optimizer_d.step()
 
@@ -144,8 +144,9 @@ def train_step(gan, photos, batch, r1_weight):
     average_gradients(generator)
     optimizer_g.step()
     discriminator.requires_grad_(True)
-    figures = d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
-    return dict(zip(("d_loss", "g_loss", "d_real", "d_fake"), torch.stack(figures).detach(), strict=True))
+    d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
+    figures = {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
+    return {name: value.detach() for name, value in figures.items()}
 
 
 @torch.no_grad()

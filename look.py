@@ -66,7 +66,7 @@ def page(name, snapshots):
     """The name of what was trained and its packed snapshots, the oldest first -> the page's HTML."""
     # z of the first 64 dogs comes along, so that they are those of `python sample.py`: JavaScript can't draw torch's.
     data = json.dumps({"name": name, "z": array(latents(0, 64)), "snapshots": snapshots})
-    return TEMPLATE.read_text(encoding="utf-8").replace("DATA", data.replace("<", "\\u003c"))  # no </script> in a name
+    return TEMPLATE.read_text(encoding="utf-8").replace(">DATA<", f">{data}<")
 
 
 def over_training(steps, count=6):

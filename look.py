@@ -31,7 +31,7 @@ def block(layers, int8):
 
     In evaluation mode batch norm multiplies each channel by a constant and adds another, so that the page needs no
     batch norm: it computes relu(scale * convolution + bias).  int8: the weights of each output channel are rounded
-    to 255 steps, a quarter of the size, which moves the pictures of pretrained.pt by 0.6 of 255 in the mean.
+    to 255 steps, a quarter of the size, which moves the pictures of pretrained.pt by 0.5 of 255 in the mean.
     """
     conv, norm = (layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)))
     weight = conv.weight.transpose(0, 1) if isinstance(conv, nn.ConvTranspose2d) else conv.weight

@@ -215,6 +215,12 @@ def test_the_numbers_of_the_page_are_the_formula(browser, pretrained_page):
     assert shown_number(browser, "share") == pytest.approx(100 * exp / shown_number(browser, "sum"), rel=0.01)
 
 
+def test_scores_too_large_for_exp_are_shared_as_well(browser, write):
+    browser.open(write(lively(32, (8,))))
+    row = browser.js("[...shares(new Float64Array([1000, 0, 0, 0]), new Float64Array([1, 0.999, 0, 0]), 0, 4)]")
+    torch.testing.assert_close(torch.tensor(row), torch.tensor([1000.0, 999.0, 0.0, 0.0]).softmax(0))
+
+
 def test_clicks_arrows_and_the_mouse_choose_places_and_the_address_keeps_them(browser, pretrained_page):
     browser.open(pretrained_page, "#seed=8&at=20,12")
     left, top, cell = browser.js(

@@ -31,7 +31,8 @@ def block(layers, int8):
 
     In evaluation mode batch norm multiplies each channel by a constant and adds another, so that the page needs no
     batch norm: it computes relu(scale * convolution + bias).  int8: the weights of each output channel are rounded
-    to 255 steps, a quarter of the size, which moves the pictures of pretrained.pt by 0.5 of 255 in the mean.
+    to 255 steps, a quarter of the size.  For 64 dogs of pretrained.pt this moved the pixels by 0.5 of 255 in the mean,
+    and in 3 % of the attention maps' rows another place was the most looked at.
     """
     conv, norm = (layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)))
     weight = conv.weight.transpose(0, 1) if isinstance(conv, nn.ConvTranspose2d) else conv.weight
@@ -47,7 +48,7 @@ def block(layers, int8):
 def pack(generator, step, int8=True):
     """A generator in evaluation mode -> what the page needs of it, for json.dumps, named as in model.py.
 
-    Queries and keys stay float32: in int8 the place that is looked at most was another one in 11 % of the rows.
+    Only the blocks are worth rounding to int8: the layers with attention and to_rgb have 0.2 % of the weights.
     """
     rgb = generator.to_rgb
     return {

@@ -158,9 +158,10 @@ def test_what_is_transparent_is_cropped_on_white_and_read_as_pytorch_fid_does(tm
     assert (data.read_image(path)[:, [0, 20, 63]] == [[[0] * 3, [90] * 3, [0] * 3]]).all()
 
 
-def test_a_crop_file_carries_no_colour_profile_and_no_transparency(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"transparency": (1, 2, 3)}])
+def test_a_crop_file_carries_no_colour_profile_and_no_transparency(tmp_path, options):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    crop_one(tmp_path, noise(), icc_profile=profile, transparency=(1, 2, 3))
+    crop_one(tmp_path, noise(), icc_profile=profile, **options)
     with Image.open(tmp_path / "out/n01_1_0.png") as found:
         assert found.mode == "RGB" and found.info == {}
 
@@ -202,6 +203,7 @@ def test_a_bad_photo_is_named_with_its_reason_and_the_others_are_cropped(tmp_pat
     assert list(crop(tmp_path)) == ["n01_2_0"]
     (reason,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"skipped {photo}: "))
     assert ("annotation" in reason) == (blame == "annotation") and "Errno" not in reason
+    assert reason.count(photo.name) == 1  # so that equal reasons of many photos are counted as one
     (tmp_path / "Images/n01-Toy/n01_2.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="none of its 2 photos"):
         main("--source", tmp_path, "--out", tmp_path / "none")
@@ -265,7 +267,8 @@ def test_what_is_there_is_left_alone(tmp_path, kind):
         mine = out if kind == "file" else out / "mine"
         mine.parent.mkdir(exist_ok=True)
         mine.write_text("mine")
-    with mock.patch.object(data, "crop_photos", side_effect=AssertionError), pytest.raises(UserError, match="out: "):
+    said = "out: can't be made" if kind == "link to nothing" else "out: is there already; delete it"
+    with mock.patch.object(data, "crop_photos", side_effect=AssertionError), pytest.raises(UserError, match=said):
         crop(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Annotation", "Images", "out"]
     assert out.is_symlink() or mine.read_text() == "mine"
@@ -299,7 +302,7 @@ def test_a_killed_run_leaves_no_folder_of_that_name_and_the_next_one_begins_agai
     command = [sys.executable, "-c", killed, "--source", tmp_path, "--out", tmp_path / "out"]
     assert subprocess.run(command, cwd=ROOT).returncode == 9
     assert (tmp_path / ".out.part").is_dir() and not (tmp_path / "out").exists()
-    (tmp_path / ".out.part/n01_1_7.png").write_bytes(b"of other boxes")
+    (tmp_path / ".out.part/new/n01_1_7.png").write_bytes(b"of other boxes")
     assert list(crop(tmp_path)) == ["n01_1_0"] and not (tmp_path / ".out.part").exists()
 
 

@@ -209,7 +209,7 @@ def list_images(folder):
                 (folders if path.is_dir() else files).append(path)
     paths = sorted(file for file in files if file.suffix.lower() in endings)
     others = sorted({file.suffix.lower() or "no ending" for file in files} - endings)
-    left_out = f"{len(files) - len(paths):,} other files left out ({', '.join(others[:9])}); convert photos to JPEG"
+    left_out = f"{len(files) - len(paths):,} files left out ({', '.join(others[:9])}); convert any photos to JPEG"
     if not paths:
         raise UserError(f"{folder}: no pictures in it{f', {left_out}' if others else ''}")
     if others:

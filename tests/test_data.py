@@ -462,7 +462,7 @@ def test_every_still_picture_counts_and_other_files_are_told(tmp_path, capsys):
     for name in ("a.txt", "b.HEIC", "noending", ".DS_Store"):
         (tmp_path / name).touch()
     assert names(tmp_path) == shown
-    assert "3 other files left out (.heic, .txt, no ending); convert photos to JPEG" in capsys.readouterr().err
+    assert "3 files left out (.heic, .txt, no ending); convert any photos to JPEG" in capsys.readouterr().err
     assert data.load_folder(tmp_path).shape == (8, 3, 8, 8)
     for missing, said in (("none", "no such folder"), ("1.jfif", "a file"), ("d.png/empty", "no pictures")):
         (tmp_path / "d.png/empty").mkdir(exist_ok=True)

@@ -114,7 +114,7 @@ def make_world(outside):
     status, output = start(f"train.py --data photos --out run --steps 2 {SMALL}".split(), random.Random(0))
     assert status == 0, output
     Path("run/metrics.csv").write_text("step,count,distance,recall\n1,4,250.1,0.1\n2,4,200.2,0.2\n")
-    Path("run/fid.csv").write_text("step,count,fid\n1,4,300.25\n2,4,250.5\n")
+    Path("run/fid.csv").write_text("step,count,fid,fingerprint\n1,4,300.25,x\n2,4,250.5,x\n")
     shutil.copytree("run", "twin")
 
 
@@ -416,7 +416,7 @@ def is_whole(path):
 
 
 def fault_of(script, what, status, output, changed):
-    """What is wrong with how a case ended, or None.  `what` was spoiled; `changed`: paths of new or changed entries."""
+    """What is wrong with how a case ended, or None.  `what` was spoiled, `changed` are paths of entries."""
     told = [line for line in output.splitlines() if line.startswith(f"{script}: ") and "warning" not in line]
     if Path("pwned").exists():
         return "code in a file was run"

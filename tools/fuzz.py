@@ -60,7 +60,7 @@ COMMANDS = [
     *["look.py run --out page.html"] * (ROOT / "look.py").exists(),
     "tools/export.py run/snapshots/000002.pt small.pt",
     *2 * ["fid.py stats.npz other.npz --device cpu"],
-    "fid.py stats.npz run --count 4 --weights weights.pth --device cpu",
+    "fid.py stats.npz run --count 10 --weights weights.pth --device cpu",
     "fid.py photos stats.npz --weights weights.pth --device cpu",
     "fid.py photos more --kid --weights weights.pth --device cpu",
     "fid.py --save-stats photos new.npz --weights weights.pth --device cpu",

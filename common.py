@@ -128,7 +128,7 @@ def atomic_write(path):
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):
+        if isinstance(error, OSError) and error.errno and str(error.filename or temporary) == str(temporary):
             raise UserError(f"{path}: can't be written ({error.strerror}); what was there is kept") from error
         raise
 

@@ -12,6 +12,7 @@ import csv
 import datetime
 import hashlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -219,15 +220,16 @@ class Run:
         return [f"step {self.done:,}: {name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
 
     def cut_log(self):
-        """Keep the whole rows of log.csv up to the checkpoint, whatever another program did to the file."""
-        path, rows = self.path / "log.csv", []
+        """Keep the sound rows of log.csv up to the checkpoint, whatever another program did to the file."""
+        path, rows = self.path / "log.csv", {}
         text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
         for row in csv.reader(text.splitlines()):
-            with suppress(ValueError):
-                if len(row) == len(COLUMNS) and int(row[0]) <= self.done:
-                    rows.append(row)
+            with suppress(ValueError):  # a cell that is no number
+                sound = all(math.isfinite(float(value)) for cell in row for value in cell.split())
+                if sound and len(row) == len(COLUMNS) and int(row[0]) <= self.done:
+                    rows[int(row[0])] = row
         with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(rows[step] for step in sorted(rows))])
 
     def steps(self):
         """Yields the number of each step to do, from 0 on; ends when all are done, or after a stop."""

@@ -241,8 +241,10 @@ def test_a_log_that_was_touched_is_cut_by_step_and_the_run_goes_on(how, begin, t
         path.write_bytes("\ufeff".encode() + text.replace("\n", "\r\n").encode())
     if how == "spreadsheet":  # quotes, and no zeros at the end
         path.write_text('"step"' + text[4:].replace("0,", ","), encoding="utf-8")
-    if how == "broken":  # a line put in, and one of another program
-        path.write_bytes(text.replace("\n4,", "\nnotes\n4,").encode() + b"\xff\xfe\n")
+    if how == "broken":  # lines put in, a row twice and in another order, and bytes that are no text
+        header, two, four = text.splitlines()
+        bad = ["notes", two.replace(",", ",inf", 1), "3,x,1,1,1,0,0,9", four, two]
+        path.write_bytes("\n".join([header, *bad]).encode() + b"\n\xff\xfe\n")
     resume(out, "--steps=10")
     if how == "spreadsheet":  # what it did to the numbers stays
         assert [row["step"] for row in rows(out)] == ["2", "4", "6", "8", "10"]

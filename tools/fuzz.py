@@ -101,6 +101,7 @@ def make_world(outside):
     for index in range(10):  # so that each part of a split has two
         draw(Path(f"dogs/Images/n1-dog/n1_{index}.jpg"), 40, 50)
         box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+        box = f"<object><name>dog</name>{box}</object>"
         size = "<size><width>50</width><height>40</height></size>"
         text = f"<annotation>{size}<object><name>dog</name>{box}</object></annotation>"
         Path(f"dogs/Annotation/n1-dog/n1_{index}").write_text(text)

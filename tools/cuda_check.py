@@ -99,8 +99,7 @@ def penalty():
 
     def gradients(device, precision):
         gan, _ = small_gan(device, precision)
-        with gan.autocast:
-            value = train.r1_penalty(gan.discriminator, to_float(small_photos().to(device)))
+        value = train.r1_penalty(gan.discriminator, to_float(small_photos().to(device)), gan.autocast)
         value.backward()
         grads = {name: p.grad for name, p in gan.discriminator.named_parameters() if p.grad is not None}
         assert {f"attention.16.{name}" for name in ("query.weight", "key.weight", "gamma")} <= grads.keys()

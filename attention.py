@@ -4,27 +4,22 @@ A convolution sees a small window.  Attention lets every position of a feature m
 step, so that a hind leg can know where the head is:
 
     1. three 1x1 convolutions turn the map x into queries, keys and values,
-    2. query . key, through a softmax over the keys, says how much each position looks at each other,
+    2. query . key, through a softmax over the keys, says how much a position looks at every position,
     3. that N x N map mixes the values,
-    4. gamma, learned and 0 at the start, adds the mixture to x.
+    4. the mixture, times gamma, is added to x.  gamma is learned and starts at 0, so that the network first learns
+       without attention, and then how much of it to use.
 
-There are N = height * width positions.  After Zhang et al. 2019 (arXiv:1805.08318), who mix narrower values and widen
-them by a fourth convolution; the article has these three.
+There are N = height * width positions.  The softmax, and queries and keys with an eighth of the channels, are those
+of Zhang et al. 2019 (arXiv:1805.08318).  They have narrower values, too, and a fourth convolution; the article hasn't.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
-# Newer GPUs try cuDNN's kernel first, which may refuse queries of 8 numbers beside values of 64; torch then raises.
-torch.backends.cuda.enable_cudnn_sdp(False)
-# Where torch takes the formula (train.r1_penalty), bfloat16 stays bfloat16: half the memory of float32.
-torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-
 
 def attention_map(query, key):
-    """How much each position looks at each other: (B, N, d) and (B, N, d) -> (B, N, N), each row >= 0 with sum 1.
+    """How much each position looks at every one: (B, N, d) and (B, N, d) -> (B, N, N), each row >= 0 with sum 1.
 
     Unlike a transformer's, the scores are not divided by sqrt(d), because the article and the original SAGAN don't.
     """
@@ -36,16 +31,23 @@ def attend(query, key, value):
     return attention_map(query, key) @ value  # (B, N, C): what each position gets to see
 
 
+MAX_MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
+# Newer GPUs try cuDNN's kernel first, which may refuse queries of 8 numbers beside values of 64; torch then raises.
+torch.backends.cuda.enable_cudnn_sdp(False)
+# Where torch takes the formula (train.r1_penalty), bfloat16 stays bfloat16: half the memory of float32.
+torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+
+
 def attend_fast(query, key, value):
     """The same as `attend` up to rounding, but faster.
 
     On CUDA torch's memory-efficient kernel never stores the N x N map, if d is a multiple of 8 (of 4 in float32).
-    On a CPU the formula takes a few pictures at a time.  On mps it stays, because torch's kernel was wrong there.
+    On a CPU the formula takes a few pictures at a time.  On mps it takes all, because torch's kernel was wrong there.
     """
     if query.device.type == "cuda":
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # the kernel wants heads: here it is one
         return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
-    pictures = max(1, MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
+    pictures = max(1, MAX_MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
     parts = zip(query.split(pictures), key.split(pictures), value.split(pictures), strict=True)
     return torch.cat([attend(*part) for part in parts])
 

@@ -6,7 +6,7 @@
 At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, attention.py):
 
     generator       z -> 4x4x512 -> 8x8x256 -> 16x16x128 -> 32x32x64 [attention] -> 64x64x32 -> 64x64x3
-    discriminator   1 <- 4x4x512 <- 8x8x256 <- 16x16x128 <- 32x32x64 [attention] <- 64x64x32 <- 64x64x3
+    discriminator   64x64x3 -> 64x64x32 -> 32x32x64 [attention] -> 16x16x128 -> 8x8x256 -> 4x4x512 -> 1
 """
 
 import torch
@@ -20,12 +20,12 @@ Z_DIM = 128  # standard normal numbers that make a picture
 
 
 def channels_at(resolution, size, width):
-    """Channels of the feature maps at a resolution: `width` at half the picture's size, doubled as it halves."""
+    """Channels of the feature maps: `width` at half the picture's size, twice as many at each halved resolution."""
     return width * size // (2 * resolution)
 
 
 def resolutions(size):
-    """Those of the feature maps, from 4x4 to the picture's: 64 -> [4, 8, 16, 32, 64].  `size`: 32, 64 or 128."""
+    """The resolutions of the feature maps: 64 -> [4, 8, 16, 32, 64].  `size`, the picture's: 32, 64 or 128."""
     if size not in (32, 64, 128):
         raise UserError(f"pictures of {size}x{size} are not supported: take 32, 64 or 128 (data.py --size)")
     return [r for r in (4, 8, 16, 32, 64, 128) if r <= size]
@@ -39,7 +39,7 @@ def attention_layers(attention_at, size, width):
     """
     for r in attention_at:
         if r not in resolutions(size):
-            raise UserError(f"--attn-at: no attention at {r}x{r}, the feature maps are {resolutions(size)} wide")
+            raise UserError(f"--attn-at: no attention at {r}x{r}, there are feature maps at {resolutions(size)}")
     return nn.ModuleDict({str(r): SelfAttention(channels_at(r, size, width)) for r in attention_at})
 
 
@@ -56,9 +56,9 @@ class Generator(nn.Module):
         channels = Z_DIM
         for r in resolutions(size):
             before, channels = channels, channels_at(r, size, width)
-            if r == 4:
+            if r == 4:  # from 1x1: a matrix product
                 layers = [nn.ConvTranspose2d(before, channels, 4, bias=False)]
-            else:  # nearest neighbours, then a convolution, because a transposed one leaves a grid in the pictures
+            else:  # not a transposed one, because its windows overlap unevenly and leave a grid in the pictures
                 layers = [nn.Upsample(scale_factor=2), nn.Conv2d(before, channels, 3, padding=1, bias=False)]
             self.blocks[str(r)] = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
@@ -102,10 +102,10 @@ class Discriminator(nn.Module):
         return self.to_logit(x).flatten()  # (B,)
 
 
-def build(kind, size, options):
+def build(network_class, size, options):
     """A Generator or Discriminator as a run's options (the dict in its config.json) say."""
-    no_attention = options["no_gen_attn" if kind is Generator else "no_disc_attn"]
-    network = kind(size, options["width"], () if no_attention else options["attn_at"])
+    no_attention = options["no_gen_attn" if network_class is Generator else "no_disc_attn"]
+    network = network_class(size, options["width"], () if no_attention else options["attn_at"])
     if options["spectral_norm"]:
         for module in list(network.modules()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -119,7 +119,7 @@ def to_float(pictures):
 
 
 def to_uint8(x):
-    """The way back, rounded: floats in [-1, 1] -> uint8 in 0..255."""
+    """Floats in [-1, 1] -> uint8 in 0..255, rounded."""
     return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 

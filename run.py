@@ -106,17 +106,18 @@ def kept_config(folder):
 
 def code_version():
     """The commit, whether files were changed since, and a fingerprint of the three that decide what a run computes."""
-    here, git = Path(__file__).resolve().parent, {"commit": ["rev-parse", "--short", "HEAD"]}
-    git["changed"] = ["status", "--porcelain", "--untracked-files=no"]
+    here = Path(__file__).resolve().parent
+
+    def git(*command):
+        with suppress(OSError):  # there may be no git
+            return subprocess.run(["git", "-C", here, *command], capture_output=True, text=True).stdout.strip()
+
     code = b"".join((here / name).read_bytes() for name in ("attention.py", "model.py", "train.py"))
-    version = {"sha256": hashlib.sha256(code).hexdigest()[:12]}
-    with suppress(OSError):  # there may be no git
-        for name, command in git.items():
-            version[name] = subprocess.run(
-                ["git", "-C", here, *command], capture_output=True, text=True
-            ).stdout.strip()
-        version["changed"] = bool(version["changed"])
-    return version
+    return {
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "sha256": hashlib.sha256(code).hexdigest()[:12],
+    }
 
 
 # The run ------------------------------------------------------------------------------------------------------
@@ -129,13 +130,15 @@ class Run:
         self.options, self.path, self.gan = options, options.out, gan
         self.parts = {name: part for name, part in gan._asdict().items() if hasattr(part, "state_dict")}
         count, size = len(photos), photos.shape[-1]
-        self.config = {"options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}}
-        self.config |= {"size": size, "photos": count, "photos_sha256": hashlib.sha256(photos.numpy()).hexdigest()}
-        self.config |= {
+        self.config = {
+            "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+            "size": size,
+            "photos": count,
+            "photos_sha256": hashlib.sha256(photos.numpy()).hexdigest(),
             "code": code_version(),
             "torch": str(torch.__version__),
             "device": options.device,
-            "changes": [],
+            "changes": [],  # of options or code, and from which step on
         }
         if options.batch % world_size():
             raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")

@@ -26,22 +26,26 @@ from model import Z_DIM, Discriminator, Generator, build, to_float
 from parallel import average_gradients, init_processes, my_share, to_device
 from run import Run, complete_options
 
-# The losses.  D gives a logit; the article's D(x) is sigmoid(logit), the probability that x is a photo.  Because
-# -log sigmoid(t) = softplus(-t) and -log(1 - sigmoid(t)) = softplus(t), no logarithm of a rounded 0 is ever taken.
+# The losses.  D gives a logit; the article's D(x) is sigmoid(logit), the probability that x is a photo.  With
+# softplus(t) = log(1 + exp(t)), -log sigmoid(t) is softplus(-t) and -log(1 - sigmoid(t)) is softplus(t), so that we
+# never take the logarithm of a probability that was rounded to 0.
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """Eq. 2 with its sign turned, because an optimiser descends: -E[log D(x)] - E[log(1 - D(G(z)))]."""
+    """The negative of what eq. 2 ascends, because an optimiser descends: -E[log D(x)] - E[log(1 - D(G(z)))]."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 def generator_loss(fake_logits):
-    """Eq. 3 with its sign turned, the non-saturating form of eq. 1: -E[log D(G(z))], steep where G is bad."""
+    """The negative of what eq. 3 ascends: -E[log D(G(z))], the non-saturating loss.
+
+    In eq. 1 G descends E[log(1 - D(G(z)))].  That is flat where D is sure of the fakes, so a new G has no gradient.
+    """
     return F.softplus(-fake_logits).mean()
 
 
-# What keeps D honest.  D could win by a cliff between photos and fakes, which shows G no direction, or by learning the
-# photos by heart.  So R1 keeps its logit smooth, and translation shows it each photo in many places.
+# What keeps D useful to G.  D could win by a cliff between photos and fakes, which shows G no direction, or by
+# learning the photos by heart.  So R1 keeps its logit smooth, and translation shows it each photo in many places.
 
 R1_EVERY = 8  # the penalty changes slowly, so it is taken every 8th step and 8 times as strong (Karras et al. 2020)
 
@@ -49,39 +53,40 @@ R1_EVERY = 8  # the penalty changes slowly, so it is taken every 8th step and 8 
 def r1_penalty(discriminator, real):
     """E |gradient of a photo's logit with respect to its pixels|^2 (Mescheder et al. 2018), real (B, 3, S, S).
 
-    SAGAN has spectral norm instead; pictures came out no better with it, and R1 leaves plain weights (docs/recipe.md).
+    SAGAN divides every weight by its spectral norm instead; the pictures came out no better (docs/recipe.md).
     """
     real = real.detach().requires_grad_()
-    with sdpa_kernel(SDPBackend.MATH):  # because the penalty's own gradient is a second derivative
+    with sdpa_kernel(SDPBackend.MATH):  # because fast attention kernels have no second derivative, which this needs
         # Each logit depends on its own photo alone, so the gradient of the logits' sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(discriminator(real).float().sum(), real, create_graph=True)  # (B, 3, S, S)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
 
 
 def translate(x, shift):
-    """Pictures (B, C, S, S), each moved down and right by its own pixels, shift (B, 2), int64; mirrored at the edges.
+    """Pictures (B, C, S, S), each moved by shift (B, 2), int64: pixels down and right, and mirrored at the edges.
 
-    A long run without it stopped at a distance of 101; with it, that run went on to 94 (docs/recipe.md).  DiffAugment
-    (Zhao et al. 2020) leaves black edges instead.  Products with matrices of 0 and 1 pick the rows and columns,
-    because that is faster than cutting picture by picture, and the gradient is the same to the bit every time.
+    Photos and fakes are both moved, or D would know fakes by that.  A long run without it stopped at a distance of
+    101, as docs/recipe.md measures it; with it, that run went on to 94.  DiffAugment (Zhao et al. 2020) leaves black
+    edges.  Products with matrices of 0 and 1 pick the rows and columns, because that is faster than cutting picture
+    by picture, and because the gradient then doesn't depend on the number of threads.
     """
     last = x.shape[-1] - 1
-    source = (torch.arange(last + 1, device=x.device) - shift[:, :, None]).abs()  # (B, 2, S): -1 becomes 1
-    source = torch.minimum(source, 2 * last - source)  # at the other edge S becomes S - 2
+    source = (torch.arange(last + 1, device=x.device) - shift[:, :, None]).abs()  # (B, 2, S): row 0 takes -1, so 1
+    source = torch.minimum(source, 2 * last - source)  # at the other edge row S is row S - 2
     rows, columns = F.one_hot(source, last + 1).to(x.dtype).unbind(1)  # (B, S, S) each, with one 1 in each row
     return rows[:, None] @ x @ columns[:, None].mT
 
 
-# What is random in a step comes from (seed, step) alone.  So a stopped run goes on exactly, and the article's four
-# variants see the same photos and the same z.
+# What is random in a step depends on the seed and the step's number, and on nothing that happened before.  So a
+# stopped run goes on exactly, and the article's four variants see the same photos and the same z.
 
 
 class Batch(NamedTuple):
-    z_d: torch.Tensor  # (B, Z_DIM), standard normal: what G draws from in D's turn
-    z_g: torch.Tensor  # (B, Z_DIM): and in its own turn
+    z_d: torch.Tensor  # (B, Z_DIM), standard normal: G's input in D's turn
+    z_g: torch.Tensor  # (B, Z_DIM): G's input in its own turn
     index: torch.Tensor  # (B,), int64: which photos
     shift: torch.Tensor  # (B, 3, 2), int64, pixels: how photos, fakes in D's turn and fakes in G's are translated
-    mirror: torch.Tensor  # (B,), bool: which photos are turned left to right
+    flip: torch.Tensor  # (B,), bool: which photos are flipped, left to right
 
 
 @lru_cache(maxsize=2)
@@ -90,15 +95,15 @@ def photo_order(seed, epoch, count):
     return torch.randperm(count, generator=random_generator(seed, 0, epoch))
 
 
-def draw_batch(seed, step, batch, count, most):
-    """The Batch of a step, on the CPU: `batch` of `count` photos, moved by up to `most` pixels."""
+def draw_batch(seed, step, size, count, max_shift):
+    """The Batch of a step, on the CPU: `size` of `count` photos, moved by up to `max_shift` pixels."""
     rng = random_generator(seed, 1, step)
-    z_d, z_g = torch.randn(2, batch, Z_DIM, generator=rng)
-    numbers = range(step * batch, (step + 1) * batch)  # of the photos, counted through all epochs
-    index = torch.stack([photo_order(seed, n // count, count)[n % count] for n in numbers])
-    mirror = torch.rand(batch, generator=rng) < 0.5
-    shift = (most * (2 * torch.rand(batch, 3, 2, generator=rng) - 1)).round().long()
-    return Batch(z_d, z_g, index, shift, mirror)
+    z_d, z_g = torch.randn(2, size, Z_DIM, generator=rng)
+    shown = range(step * size, (step + 1) * size)  # photos are counted through all epochs
+    index = torch.stack([photo_order(seed, n // count, count)[n % count] for n in shown])
+    flip = torch.rand(size, generator=rng) < 0.5
+    shift = (max_shift * (2 * torch.rand(size, 3, 2, generator=rng) - 1)).round().long()
+    return Batch(z_d, z_g, index, shift, flip)
 
 
 class GAN(NamedTuple):
@@ -113,17 +118,17 @@ class GAN(NamedTuple):
 def train_step(gan, photos, batch, r1_weight):
     """One step: D descends its loss on photos and fakes, then G descends its own on new fakes (section 2.1).
 
-    photos: (N, 3, S, S), uint8, all of them; r1_weight: 0 in most steps.  Returns four scalars on the device: the
-    losses, and the mean D(x) and D(G(z)) that D's turn began with.
+    photos: (N, 3, S, S), uint8, all of them; r1_weight: 0 in most steps.  Returns a dict of scalars on the device: D's
+    loss without R1, G's loss after D's turn, and the mean D(x) and D(G(z)) that D's turn began with.
     """
     generator, discriminator, _, optimizer_g, optimizer_d, autocast = gan
     real = photos[batch.index]  # (B, 3, S, S)
-    real = to_float(torch.where(batch.mirror[:, None, None, None], real.flip(3), real))
+    real = to_float(torch.where(batch.flip[:, None, None, None], real.flip(3), real))
     real = translate(real, batch.shift[:, 0])
 
     with autocast:  # D's turn, eq. 2
         with torch.no_grad():
-            fake = translate(generator(batch.z_d), batch.shift[:, 1]).to(real.dtype)
+            fake = translate(generator(batch.z_d), batch.shift[:, 1]).to(real.dtype)  # G may give bfloat16
         # One pass for both is faster than two, and the logits are the same, because D has no batch norm.
         real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)  # (B,) each
         d_loss = discriminator_loss(real_logits, fake_logits)
@@ -132,11 +137,11 @@ def train_step(gan, photos, batch, r1_weight):
     if r1_weight:
         with autocast:
             penalty = r1_weight * r1_penalty(discriminator, real)
-        penalty.backward()  # adds its gradient to that of the loss
+        penalty.backward()  # its gradient is added to that of the loss
     average_gradients(discriminator)
     optimizer_d.step()
 
-    discriminator.requires_grad_(False)  # G's turn, eq. 3: the gradient passes through D, and D stays as it is
+    discriminator.requires_grad_(False)  # G's turn, eq. 3: D only passes the gradient on, and needs none itself
     with autocast:
         g_loss = generator_loss(discriminator(translate(generator(batch.z_g), batch.shift[:, 2])).float())
     optimizer_g.zero_grad()
@@ -144,30 +149,32 @@ def train_step(gan, photos, batch, r1_weight):
     average_gradients(generator)
     optimizer_g.step()
     discriminator.requires_grad_(True)
-    figures = d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
-    return dict(zip(("d_loss", "g_loss", "d_real", "d_fake"), torch.stack(figures).detach(), strict=True))
+    d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
+    figures = {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
+    return {name: value.detach() for name, value in figures.items()}
 
 
 @torch.no_grad()
 def update_ema(gan, step, decay):
     """Move the averaged generator a little towards the trained one, by more at the start, where all is still moving.
 
-    It takes no part in the training.  It draws every picture, because the wobble of single steps is averaged out.
+    It takes no part in the training.  It draws all pictures that a run keeps, because the wobble of single steps is
+    averaged out: with a decay of 0.999 it remembers about 1,000 steps.
     """
-    decay = min(decay, (1 + step) / (10 + step))
+    decay = min(decay, (1 + step) / (10 + step))  # 0.1 in the first step, 0.9 after 80, 0.99 after 890
     torch._foreach_lerp_(list(gan.generator_ema.parameters()), list(gan.generator.parameters()), 1 - decay)
-    # Spectral norm's vectors are copied.  Batch norm's statistics are measured when pictures are drawn.
+    # Copied for spectral norm's vectors; batch norm's statistics are measured anew before pictures are drawn.
     buffers = zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True)
     for average, latest in (pair for pair in buffers if pair[0].is_floating_point()):
         average.copy_(latest)
 
 
-# Here the GAN is complete.  What follows builds it from options, and runs it.
+# The GAN is complete.  What follows builds it from options, and runs it.
 
 
 def make_gan(size, options, device):
     """The GAN for pictures of size x size that a run's options tell; the seed decides the first weights."""
-    # Above 32x32 only if asked for, because R1 through a map of 64x64 positions takes 16 times the memory.
+    # At 64x64 only if asked for, because a map of 64x64 positions takes 16 times the memory of one of 32x32.
     options.attn_at = options.attn_at or [min(32, size // 2)]
     torch.manual_seed(2 * options.seed)
     generator = build(Generator, size, vars(options)).to(device)
@@ -177,7 +184,7 @@ def make_gan(size, options, device):
         torch.optim.Adam(network.parameters(), lr=lr, betas=options.betas, fused=True)
         for network, lr in ((generator, options.lr_g), (discriminator, options.lr_d))
     )
-    # On CUDA, autocast would compute spectral norm in half precision too, which is another training.
+    # On CUDA, autocast would compute spectral norm in half precision too, which would change the training.
     bfloat16 = options.precision == "bf16" and not options.spectral_norm
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16)
     generator_ema = deepcopy(generator).requires_grad_(False)
@@ -201,9 +208,9 @@ def train(options):
             r1_weight = options.r1 / 2 * R1_EVERY if step % R1_EVERY == 0 else 0
             figures = train_step(gan, photos, to_device(my_share(batch), device), r1_weight)
             update_ema(gan, step, options.ema)
+            run.add(figures)
 
             # Once in a while:
-            run.add(figures)
             if run.row_due():  # the means since the last row -> log.csv
                 run.write_row()
             if run.samples_due():

@@ -53,7 +53,7 @@ def test_rows_of_a_map_are_probabilities_however_large_the_scores():
 @pytest.mark.parametrize(("entries", "pictures"), [(1, [1] * 5), (2 * 12 * 12, [2, 2, 1])])
 def test_a_few_pictures_at_a_time_give_the_formula_to_the_second_derivative(entries, pictures, monkeypatch):
     made = []
-    monkeypatch.setattr(attention, "MAP_ENTRIES", entries)
+    monkeypatch.setattr(attention, "MAX_MAP_ENTRIES", entries)
     monkeypatch.setattr(attention, "attention_map", lambda *qk: made.append(attention_map(*qk)) or made[-1])
     for fast, exact in zip(derivatives(attend_fast, some_qkv()), derivatives(attend, some_qkv()), strict=True):
         torch.testing.assert_close(fast, exact, rtol=1e-12, atol=1e-12)

@@ -130,7 +130,7 @@ def test_what_a_step_draws_depends_on_seed_and_step_alone():
         assert not any(map(torch.equal, first[:4], others[:4]))
     assert not torch.equal(first.z_d, first.z_g)
     many = train.draw_batch(0, 0, 1000, 10, 8.0)
-    assert 0.4 < many.mirror.float().mean() < 0.6
+    assert 0.4 < many.flip.float().mean() < 0.6
     assert many.shift.unique().tolist() == list(range(-8, 9))
 
 
@@ -170,7 +170,7 @@ def test_a_step_is_d_down_its_loss_and_then_g_down_its_own(r1_weight):
     figures = train.train_step(gan, photos, batch, r1_weight)
 
     generator, discriminator, _, optimizer_g, optimizer_d, _ = by_hand
-    real = [photos[i].flip(2) if turned else photos[i] for i, turned in zip(batch.index, batch.mirror, strict=True)]
+    real = [photos[i].flip(2) if turned else photos[i] for i, turned in zip(batch.index, batch.flip, strict=True)]
     real = moved(to_float(torch.stack(real)), batch.shift[:, 0])
     fake = moved(generator(batch.z_d).detach(), batch.shift[:, 1])
     d_real, d_fake = discriminator(real), discriminator(fake)

@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -44,10 +43,10 @@ def run_script(main):
     except KeyboardInterrupt:
         sys.exit(130)
     except (UserError, OSError, MemoryError, RuntimeError) as error:
-        line = str(error)
+        line, memory = str(error), isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if isinstance(error, OSError) and error.strerror:
             line = f"{error.filename or 'the system'}: {error.strerror}"
-        elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in line:
+        elif memory or "out of memory" in line or "can't allocate memory" in line:  # as mps and a CPU tell it
             line = "not enough memory: give train.py a smaller --batch, or free some"
         elif isinstance(error, RuntimeError):
             raise  # a fault of ours
@@ -97,11 +96,6 @@ def device_name(name):
     return name
 
 
-def random_generator(*key):
-    """A torch random generator that depends on the given whole numbers only."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-
-
 class Progress:
     """A line about long work: rewritten in place on a terminal, printed every few seconds elsewhere."""
 
@@ -134,7 +128,7 @@ def atomic_write(path):
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):
+        if isinstance(error, OSError) and error.errno and str(error.filename or temporary) == str(temporary):
             raise UserError(f"{path}: can't be written ({error.strerror}); what was there is kept") from error
         raise
 

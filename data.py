@@ -1,12 +1,11 @@
 """The photos (sections 3.2 and 3.3): Stanford Dogs cropped to their boxes, or your own; reading and showing pictures.
+Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in one flat folder.
 
     python data.py                    fetch 20,580 photos (815 MB), crop every dog -> datasets/dogs64/
     python data.py --source DIR       the same from a copy that you have: Images/ and Annotation/ in DIR
     python data.py --pictures DIR     your own pictures of any sizes: the middle square of each -> datasets/<DIR>64/
     python data.py --toy 2048         toy dogs, nothing to fetch -> datasets/toy64/
     python data.py --split            every fifth photo apart -> datasets/dogs64-train/, datasets/dogs64-test/
-
-Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in one flat folder.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ import tarfile
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -30,35 +29,36 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import Parser, Progress, UserError, lock, number, run_script
 
-URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
 ARCHIVES = [  # name, bytes, sha256, the folder to unpack it in
     ("images.tar", 793_579_520, "a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58", "images"),
     ("annotation.tar", 21_852_160, "662ed36f707be6b195c2fda392d8e153e83af28cedc8e2134a649f198def30fd", "annotations"),
 ]
 LAYOUTS = [("Images", "Annotation"), ("images/Images", "annotations/Annotation")]
+OTHER_THINGS = {"aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"}  # fmt: skip
 
 
 @contextmanager
 def new_folder(folder):
-    """A hidden empty folder beside `folder`, to be filled; it is renamed to `folder` when the block ends well.
+    """A hidden folder to be filled, which becomes `folder` when the block ends well; an empty `folder` may be there.
 
-    What a killed run left in it is deleted.  Raises UserError if `folder` exists or another process is at work on it.
+    Raises UserError if `folder` isn't empty or can't be written, or if another process is at work on it.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; delete it to make it anew, or choose another --out")
-    part = folder.with_name(f".{folder.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    with lock(part):
-        try:
-            for left in part.iterdir():
-                if left.name != ".lock":
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
-            yield part
-            os.rename(part, folder)
-            (folder / ".lock").unlink(missing_ok=True)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already; delete it to make it anew, or choose another name")
+    part = folder.parent / f".{folder.name}.part"
+    try:
+        with suppress(FileNotFoundError):
+            folder.rmdir()  # now and not at the end, because some, as a mounted one, can't be replaced
+        part.mkdir(parents=True, exist_ok=True)
+        with lock(part), ExitStack() as stack:
+            stack.callback(shutil.rmtree, part, ignore_errors=True)
+            shutil.rmtree(part / "new", ignore_errors=True)  # a killed run's
+            (part / "new").mkdir()
+            yield part / "new"
+            os.rename(part / "new", folder)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be made ({error.filename or folder}: {explain(error)})") from error
 
 
 def download(url, path, size):
@@ -67,9 +67,8 @@ def download(url, path, size):
     part.touch()
     while before < (have := part.stat().st_size) < size:  # as long as every try brings more, another is worth it
         before = have
-        request = Request(url, headers={"Range": f"bytes={have}-"})
         try:
-            with urlopen(request, timeout=60) as reply:
+            with urlopen(Request(url, headers={"Range": f"bytes={have}-"}), timeout=60) as reply:
                 start = have if reply.status == 206 else 0  # a server may ignore Range and send everything
                 if start + int(reply.headers.get("Content-Length", size - start)) != size:
                     raise UserError(f"{url}: not the expected {size:,} bytes but another file; try again later")
@@ -78,14 +77,14 @@ def download(url, path, size):
                         file.write(chunk)
                         progress(f"{path.name}: {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB", file.tell() >= size)
         except (OSError, http.client.HTTPException) as error:
-            reason = error
+            reason = explain(error)
     if have < size:
-        by_hand = f"get its {size:,} bytes by other means, put them at {path}"
-        raise UserError(f"{url}: {reason}; run this again to go on at {have:,} bytes, or {by_hand} and run this again")
+        rest = f"run this again to go on at {have:,} bytes, or put its {size:,} bytes there by other means"
+        raise UserError(f"{url} can't be fetched to {path} ({reason}); {rest}")
     os.replace(part, path)
 
 
-def fetch(folder, url=URL, archives=ARCHIVES):
+def fetch(folder, url="http://vision.stanford.edu/aditya86/ImageNetDogs/", archives=ARCHIVES):
     """Stanford's two archives, fetched, checked and unpacked in `folder`; what is there already is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
@@ -109,41 +108,50 @@ def find_dogs(source):
     for photos, annotations in LAYOUTS:
         if (source / photos).is_dir() and (source / annotations).is_dir():
             return source / photos, source / annotations
-    wanted = " or ".join(f"{photos}/ with {annotations}/" for photos, annotations in LAYOUTS)
-    raise UserError(f"{source}: no Stanford Dogs there (looked for {wanted})")
+    raise UserError(f"{source}: no Stanford Dogs there (looked for the folders Images and Annotation)")
 
 
-def read_boxes(annotation):
-    """An annotation file -> [(left, top, right, bottom)] in pixels.  Raises ValueError if it is not a sound one."""
+def explain(error):
+    """What is wrong with a file, in words that leave its name to the caller."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture that Pillow can read"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def read_boxes(path, width, height):
+    """The dogs in `path`, its ending taken off or .xml, for a photo of width x height -> [[left, top, right, bottom]].
+
+    Boxes that were drawn on the photo at another <size> are scaled.  The box of a <part>, as a head, doesn't count,
+    nor that of a thing that Pascal VOC names beside dogs.  Raises ValueError if there is no box to be trusted.
+    """
+    sides = {"width": width, "height": height}
     try:
-        root = ElementTree.parse(annotation)
-        edges = ("xmin", "ymin", "xmax", "ymax")
-        boxes = [[int(float(box.findtext(edge))) for edge in edges] for box in root.iter("bndbox")]
-    except (ElementTree.ParseError, ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"the annotation can't be read ({error})") from None
+        root = ElementTree.parse(path.with_suffix("" if path.with_suffix("").exists() else ".xml")).getroot()
+        w, h = (int(float(root.findtext(f"size/{name}") or 0)) or side for name, side in sides.items())  # 0: not known
+        scales = {"xmin": width / w, "ymin": height / h, "xmax": width / w, "ymax": height / h}
+        dogs = [thing for thing in root.iter("object") if thing.findtext("name") not in OTHER_THINGS]
+        boxes = [box for dog in dogs for box in dog.findall("bndbox")]
+        boxes = [[round(float(box.findtext(edge)) * scales[edge]) for edge in scales] for box in boxes]
+    except (OSError, ElementTree.ParseError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"the annotation can't be read ({explain(error)})") from None
+    # Sizes are rounded: the shapes are the same if one pixel more or less in each of the four numbers makes them so.
+    if abs(width * h - height * w) > width + height + w + h:
+        raise ValueError("the annotation's <size> has another shape than the photo")
     if not boxes:
-        raise ValueError("no box in the annotation")
+        raise ValueError("no dog in the annotation")
     return boxes
 
 
-def crop_photo(photo, size, annotation=None):
-    """The boxes of one photo, or its middle square -> RGB crops of size x size, None for a box outside the photo.
-
-    Raises ValueError, or what Pillow raises, for a photo or an annotation that can't be read.
-    """
-    boxes, crops = read_boxes(annotation) if annotation else [], []
-    with open_picture(photo) as image:
-        width, height = image.size
-        corner, side = (np.array(image.size) - min(image.size)) // 2, min(image.size)
-        boxes = np.clip(boxes or [[*corner, *(corner + side)]], 0, (width, height, width, height))
-        for left, top, right, bottom in boxes.tolist():
-            if left >= right or top >= bottom:
-                crops.append(None)
-                continue
-            # Cut before resizing: the filter must not mix in what lies outside the box.
-            crop = image.crop((left, top, right, bottom)).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-            crops.append(ImageOps.exif_transpose(crop))  # a camera may store a photo on its side, and boxes lie there
-        return crops
+def cut(image, box, size):
+    """The box of an image -> RGB, size x size, upright, white where it was transparent; None if nothing is in it."""
+    left, top, right, bottom = np.clip(box, 0, image.size * 2).tolist()
+    if left >= right or top >= bottom:
+        return None
+    crop = ImageOps.exif_transpose(image.crop((left, top, right, bottom)))  # a camera may store a photo on its side
+    if crop.has_transparency_data:
+        crop = Image.alpha_composite(Image.new("RGBA", crop.size, "white"), crop.convert("RGBA"))
+    # Cut before resizing: the filter must not mix in what lies outside the box.
+    return crop.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
 
 
 def crop_photos(photos, annotations, parts, size):
@@ -158,16 +166,16 @@ def crop_photos(photos, annotations, parts, size):
     def crop(index):
         file, part = files[index], parts[-1 if index % 5 == 4 else 0]
         try:
-            note = annotations / file.relative_to(photos).with_suffix("") if annotations else None
-            crops = crop_photo(file, size, note)
+            with open_picture(file) as image:
+                middle = [(side + sign * min(image.size)) // 2 for sign in (-1, 1) for side in image.size]
+                boxes = read_boxes(annotations / file.relative_to(photos), *image.size) if annotations else [middle]
+                crops = [cut(image, box, size) for box in boxes]
         except Exception as error:  # a broken file makes Pillow raise nearly anything: name it and go on
-            reasons = {FileNotFoundError: "no annotation", UnidentifiedImageError: "not a picture"}
-            return [(file, reasons.get(type(error)) or str(error) or type(error).__name__)]
+            return [(file, explain(error))]
         for box, image in enumerate(crops):
             if image:
-                image.info = {}  # without the photo's colour profile
-                name = f"{index:05d}-{file.stem}" if numbered else file.stem
-                image.save(part / (f"{name}_{box}.png" if annotations else f"{name}.png"))
+                name = (f"{index:05d}-" if numbered else "") + file.stem + (f"_{box}" if annotations else "")
+                image.save(part / f"{name}.png", icc_profile=None)
         return [(file, "a box is empty or outside the photo")] * crops.count(None)
 
     skipped, progress = [], Progress()
@@ -187,27 +195,21 @@ def crop_photos(photos, annotations, parts, size):
 def list_images(folder):
     """The picture files in a folder and its sub-folders, linked ones too, each folder once -> sorted paths.
 
-    A picture's name ends as one of Pillow's formats; hidden files and folders don't count, others are told on stderr.
-    Raises UserError if there is no picture or a sub-folder can't be opened.
+    Hidden files and folders don't count; files with other endings than pictures have are told on stderr.
+    Raises UserError if there is no picture, OSError if a sub-folder can't be opened.
     """
-
-    def refuse(error):
-        raise UserError(f"{error.filename}: can't be opened ({error.strerror})")
-
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'a file, not a folder of pictures' if folder.exists() else 'no such folder'}")
-    undecoded = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow leaves these to other programs
-    endings = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN.keys() - undecoded}
-    files, visited = [], {os.path.realpath(folder)}
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        below = {os.path.realpath(f"{root}/{name}"): name for name in sorted(folders) if name[0] != "."}
-        folders[:] = [name for real, name in below.items() if real not in visited]  # links can lead in circles
-        visited |= below.keys()
-        files += [Path(root, name) for name in names if name[0] != "."]
+    endings = {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: {'a file, not a folder' if Path(folder).exists() else 'no such folder'}")
+    files, folders, visited = [], [Path(folder)], set()
+    for here in folders:
+        if (real := os.path.realpath(here)) not in visited:  # links can lead in circles
+            visited.add(real)
+            for path in sorted(path for path in here.iterdir() if path.name[0] != "."):
+                (folders if path.is_dir() else files).append(path)
     paths = sorted(file for file in files if file.suffix.lower() in endings)
-    others = [file.suffix.lower() or "no ending" for file in files if file.suffix.lower() not in endings]
-    left_out = f"{len(others):,} other files left out ({', '.join(sorted(set(others))[:9])})"
+    others = sorted({file.suffix.lower() or "no ending" for file in files} - endings)
+    left_out = f"{len(files) - len(paths):,} files left out ({', '.join(others[:9])}); convert any photos to JPEG"
     if not paths:
         raise UserError(f"{folder}: no pictures in it{f', {left_out}' if others else ''}")
     if others:
@@ -218,50 +220,40 @@ def list_images(folder):
 def open_picture(path):
     """A file -> Pillow image with 8 bits a channel.  Raises ValueError if it isn't plain what it shows."""
     image = Image.open(path)
-    if getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):  # these hold previews, layers
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's, with previews
         raise ValueError("an animation or several pages, not one still picture")
-    if not image.mode.startswith(("I", "F")):
-        return image
-    values = np.asarray(image)  # Pillow's own convert() would clip them
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-    white = 65535 if deep else 1 if image.mode == "F" else 255
-    if not (values.min() >= 0 and values.max() <= white):
-        raise ValueError(f"grey from {values.min():g} to {values.max():g}, not from 0 to {white}: save it with 8 bits")
-    plain = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
-    plain.info["exif"] = image.getexif().tobytes()  # it may tell that the picture is on its side
-    return plain
+    if image.mode.startswith(("I", "F")):  # Pillow's own convert() would clip them
+        raise ValueError("grey of more than 8 bits; save it with 8")
+    return image
 
 
 def read_image(path):
-    """A picture file -> uint8 array (H, W, 3), RGB.  Raises UserError naming the file."""
+    """A picture file -> uint8 (H, W, 3), RGB; alpha is dropped, as in pytorch-fid.  Raises UserError with its name."""
     try:
         with open_picture(path) as image:
             return np.array(image.convert("RGB"))
     except Exception as error:  # a broken file makes Pillow raise nearly anything
-        raise UserError(f"{path}: can't be read as a picture ({error or type(error).__name__})") from None
+        raise UserError(f"{path}: can't be read as a picture ({explain(error)})") from None
 
 
 def load_folder(folder):
     """All pictures of a folder, which must be square and of one size -> uint8 tensor (N, 3, S, S), sorted by path."""
     paths = list_images(folder)
-    size, width, _ = read_image(paths[0]).shape
-    if size != width:
-        raise UserError(f"{folder}: the pictures are not square; python data.py --pictures makes them so")
+    size = len(read_image(paths[0]))
     pictures = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     with ThreadPool() as pool:
         for index, picture in enumerate(pool.imap(read_image, paths, chunksize=64)):
             h, w, _ = picture.shape
-            if (h, w) != (size, size):
-                raise UserError(f"{paths[index]}: {w}x{h}, others are {size}x{size}; see data.py --pictures")
+            if not h == w == size:
+                raise UserError(f"{paths[index]}: {w}x{h}, not square or not {size}x{size}; see data.py --pictures")
             pictures[index] = torch.from_numpy(picture).permute(2, 0, 1)
     return pictures
 
 
 def image_grid(pictures, columns=8, gap=2):
     """uint8 (N, 3, H, W) -> one Pillow image, row by row, on white."""
-    count, _, height, width = pictures.shape
-    height, width = height + gap, width + gap
-    grid = Image.new("RGB", (columns * width + gap, -(-count // columns) * height + gap), "white")
+    height, width = (side + gap for side in pictures.shape[2:])
+    grid = Image.new("RGB", (columns * width + gap, -(-len(pictures) // columns) * height + gap), "white")
     for index, picture in enumerate(pictures.permute(0, 2, 3, 1).cpu().numpy()):
         grid.paste(Image.fromarray(picture), (index % columns * width + gap, index // columns * height + gap))
     return grid
@@ -272,16 +264,17 @@ def main():
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--source", type=Path, metavar="DIR", help="a copy of the data set, instead of fetching it")
     source.add_argument("--pictures", type=Path, metavar="DIR", help="your own pictures instead")
-    source.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw so many photos of dogs instead")
+    source.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw so many toy dogs instead")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="which toy dogs are drawn")
     parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
     parser.add_argument("--split", action="store_true", help="keep every fifth photo apart, for testing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: datasets/dogs64, datasets/toy64, ...")
     args = parser.parse_args()
     warnings.simplefilter("error", Image.DecompressionBombWarning)  # a photo too large for memory is skipped
+    count = f"-{args.toy}" if args.toy and args.toy != 2048 else ""  # the README's toys have the short name
     seed = f"-seed{args.seed}" if args.toy and args.seed else ""
     name = "toy" if args.toy else args.pictures.resolve().name if args.pictures else "dogs"
-    out = args.out or Path(f"datasets/{name}{args.size}{seed}")
+    out = args.out or Path(f"datasets/{name}{args.size}{count}{seed}")
     folders = [Path(f"{out}-{part}") for part in ("train", "test")] if args.split else [out]
     with ExitStack() as stack:
         parts = [stack.enter_context(new_folder(folder)) for folder in folders]

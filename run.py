@@ -12,6 +12,7 @@ import csv
 import datetime
 import hashlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -35,7 +36,7 @@ MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # secti
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s"]
 # What may differ when a run goes on: what changes nothing in it, and what somebody may turn by hand on the way.
 CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "log_every", "sample_every"}
-SCHEDULE = {"lr_g", "lr_d", "r1", "translation", "ema"}
+TUNABLE = {"lr_g", "lr_d", "r1", "translation", "ema"}
 
 
 # Options ------------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ def complete_options(parser, arguments=None):
         parser.set_defaults(**{key: value for key, value in before.items() if key != "minutes"})
         options = parser.parse_args(arguments)
         for key, value in before.items():
-            if key not in CHANGEABLE | SCHEDULE and getattr(options, key) != value:
+            if key not in CHANGEABLE | TUNABLE and getattr(options, key) != value:
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
         options.data, options.out = Path(options.data), options.resume
@@ -99,20 +100,23 @@ def read_config(folder):
 
 
 def kept_config(folder):
-    """The config that a run's checkpoint keeps, whatever was done to config.json; that file's before there is one."""
+    """The config in a run's checkpoint, whatever was done to config.json; before there is one, that file's."""
     path = folder / "checkpoint.pt"
-    return load_checkpoint(path)["config"] if path.exists() and read_config(folder) else read_config(folder)
+    try:
+        return load_checkpoint(path)["config"] if path.exists() else read_config(folder)
+    except KeyError:
+        raise UserError(f"{path}: no checkpoint of train.py") from None
 
 
 def code_version():
-    """The commit, whether files were changed since, and a fingerprint of the three that decide what a run computes."""
+    """The commit, whether files were changed since, and a fingerprint of those that decide what a run computes."""
     here = Path(__file__).resolve().parent
 
     def git(*command):
         with suppress(OSError):  # there may be no git
             return subprocess.run(["git", "-C", here, *command], capture_output=True, text=True).stdout.strip()
 
-    code = b"".join((here / name).read_bytes() for name in ("attention.py", "model.py", "train.py"))
+    code = b"".join((here / name).read_bytes() for name in ("attention.py", "model.py", "parallel.py", "train.py"))
     return {
         "commit": git("rev-parse", "--short", "HEAD"),
         "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
@@ -138,14 +142,14 @@ class Run:
             "code": code_version(),
             "torch": str(torch.__version__),
             "device": options.device,
-            "changes": [],  # of options or code, and from which step on
+            "processes": world_size(),
+            "changes": [],  # of options, code or processes, and from which step on
         }
         if options.batch % world_size():
             raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
-        if options.resume and self.config["photos_sha256"] != kept_config(self.path)["photos_sha256"]:
-            raise UserError(f"{options.data} doesn't hold the pictures that {self.path} began with: see --data")
         print(f"{options.data}: {count:,} pictures of {size}x{size}")
         self.done, self.signals, self.stopping, self.progress = 0, [], False, Progress()
+        self.seconds = float("inf") if options.minutes is None else 60 * options.minutes
         self.sums, self.summed = torch.zeros(4, device=next(gan.generator.parameters()).device), 0
 
     def __enter__(self):
@@ -171,31 +175,28 @@ class Run:
         if self.signals:
             raise KeyboardInterrupt
         self.signals.append(signum)
-        os.write(2, b"\nsaving and stopping; once more: stop at once\n")  # print() may be at work already
+        # Not print(), which may be at work already.
+        os.write(2, b"\nsaving and stopping at the next row of the log; once more: stop at once\n")
 
     def load(self):
         """Put the checkpoint, if there is one, into the networks and optimisers, and cut the log back to it."""
         path, options, config = self.path / "checkpoint.pt", self.options, self.config
+        before = kept_config(self.path) if options.resume else config
+        if before["photos_sha256"] != config["photos_sha256"]:
+            raise UserError(f"{options.data} doesn't hold the pictures that {self.path} began with: see --data")
         if path.exists():
             checkpoint = load_checkpoint(path)
             try:
                 for name, part in self.parts.items():
                     part.load_state_dict(checkpoint[name])
-                self.done, before = int(checkpoint["step"]), checkpoint["config"]
+                self.done = int(checkpoint["step"])
             except Exception as error:  # torch raises many kinds here
                 raise UserError(f"{path} doesn't fit this run ({error})") from None
             if options.steps < self.done:
                 raise UserError(f"{self.path} has done {self.done:,} steps: --steps must be as many, or more")
-            config["changes"] = list(before["changes"])
-            old, new = before["options"] | before["code"], config["options"] | config["code"]
-            for name in sorted(SCHEDULE | {"sha256"}):
-                if old[name] != new[name]:
-                    what = "code" if name == "sha256" else name
-                    config["changes"].append(f"step {self.done:,}: {what} {old[name]} -> {new[name]}")
-                    if what == "code":
-                        print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
             self.gan.optimizer_g.param_groups[0]["lr"] = options.lr_g  # the checkpoint's may be another
             self.gan.optimizer_d.param_groups[0]["lr"] = options.lr_d
+            config["changes"] = before["changes"] + self.changes_since(before)
         elif len(list(self.path.glob("snapshots/*.pt"))) > 1:  # one: killed before its first checkpoint
             raise UserError(f"{path} is gone, so the run can't go on; begin another in another folder (--out)")
         if rank() == 0:
@@ -207,16 +208,28 @@ class Run:
             if path.exists() and config != before:
                 self.save()  # so that a change is kept, even if this run is killed soon
 
+    def changes_since(self, before):
+        """What differs from an earlier config of this run, in lines such as "step 4,000: lr_g 0.0004 -> 0.0001"."""
+        old, new = (
+            {name: config["options"][name] for name in sorted(TUNABLE)}
+            | {"code": config["code"]["sha256"], "processes": config["processes"]}
+            for config in (before, self.config)
+        )
+        if old["code"] != new["code"] and rank() == 0:
+            print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
+        return [f"step {self.done:,}: {name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
+
     def cut_log(self):
-        """Keep the whole rows of log.csv up to the checkpoint, whatever another program did to the file."""
-        path, rows = self.path / "log.csv", []
+        """Keep the sound rows of log.csv up to the checkpoint, whatever another program did to the file."""
+        path, rows = self.path / "log.csv", {}
         text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
         for row in csv.reader(text.splitlines()):
-            with suppress(ValueError):
-                if len(row) == len(COLUMNS) and int(row[0]) <= self.done:
-                    rows.append(row)
+            with suppress(ValueError):  # a cell that is no number
+                sound = all(math.isfinite(float(value)) for cell in row for value in cell.split())
+                if sound and len(row) == len(COLUMNS) and int(row[0]) <= self.done:
+                    rows[int(row[0])] = row
         with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(rows[step] for step in sorted(rows))])
 
     def steps(self):
         """Yields the number of each step to do, from 0 on; ends when all are done, or after a stop."""
@@ -231,9 +244,9 @@ class Run:
         command = f"python train.py --resume {shlex.quote(self.path.as_posix())} {target}".strip()
         print(f"{self.path}: {self.done:,} steps done; see {self.path / 'samples'}; go on: {command}")
 
-    def add(self, figures):
-        """Sum up the figures of a step, without waiting for the device."""
-        self.sums += torch.stack(list(figures.values()))
+    def add(self, scalars):
+        """Sum up the scalars of a step, without waiting for the device."""
+        self.sums += torch.stack([scalars[name] for name in COLUMNS[1:5]])
         self.summed += 1
 
     def row_due(self):
@@ -245,28 +258,30 @@ class Run:
         return bool(scheduled or self.stopping)
 
     def write_row(self):
-        """The means since the last row -> log.csv and the terminal.  Here it is decided whether to stop."""
-        options, gan, now = self.options, self.gan, time.monotonic()
+        """The means since the last row -> log.csv and the terminal.  Raises UserError for what is not finite."""
+        options, gan = self.options, self.gan
         if dist.is_initialized():
             dist.all_reduce(self.sums)
         norm = get_total_norm([*gan.generator.parameters(), *gan.discriminator.parameters()])
         if not (self.sums.sum() + norm).isfinite():
             raise UserError(f"step {self.done}: a loss or weight is not finite; try lower --lr-g, --lr-d or --r1")
-        seconds = float("inf") if options.minutes is None else 60 * options.minutes
-        self.stopping = any_rank(self.signals or now - self.begin > seconds)
+        now = time.monotonic()  # after what waits for the device
         if rank() == 0:
-            figures = [f"{mean:.5f}" for mean in (self.sums / self.summed / world_size()).tolist()]
+            means = [f"{mean:.5f}" for mean in (self.sums / self.summed / world_size()).tolist()]
             gammas = [" ".join(f"{a.gamma.item():.5f}" for a in n.attention.values()) for n in gan[:2]]
             rate = f"{self.summed * options.batch / (now - self.last_row):.1f}"
             with open(self.path / "log.csv", "a", encoding="utf-8", newline="") as log:
-                log.write(",".join([str(self.done), *figures, *gammas, rate]) + "\n")
-            past = now - self.begin
-            left = min((options.steps - self.done) * past / (self.done - self.first), seconds - past)
-            text = f"step {self.done:,} of {options.steps:,}  d_loss {figures[0][:-2]}  g_loss {figures[1][:-2]}"
-            left = datetime.timedelta(seconds=round(max(0, left)))
-            self.progress(f"{text}  {rate} images/s  {left} left", last=self.stopping or self.done == options.steps)
+                log.write(",".join([str(self.done), *means, *gammas, rate]) + "\n")
+            text = f"step {self.done:,} of {options.steps:,}  d_loss {means[0][:-2]}  g_loss {means[1][:-2]}"
+            left = (options.steps - self.done) * (now - self.begin) / (self.done - self.first)
+            left = datetime.timedelta(seconds=round(max(0, min(left, self.begin + self.seconds - now))))
+            self.progress(f"{text}  {rate} images/s  {left} left", last=self.done == options.steps)
         self.sums.zero_()
-        self.summed, self.last_row = 0, time.monotonic()
+        self.summed, self.last_row = 0, now
+
+    def check_stop(self):
+        """Whether this step is the last: after Ctrl-C, SIGTERM or --minutes in any of the processes."""
+        self.stopping = any_rank(self.signals or time.monotonic() > self.begin + self.seconds)
 
     def write_samples(self, z):
         """A sheet of pictures of z, and a snapshot of the averaged generator, which draws them."""
@@ -284,4 +299,4 @@ class Run:
     def save(self):
         state = {name: part.state_dict() for name, part in self.parts.items()}
         save_checkpoint(self.path / "checkpoint.pt", state | {"step": self.done, "config": self.config})
-        self.last_save = time.monotonic()
+        self.last_save = self.last_row = time.monotonic()  # so that no speed counts the time that this took

@@ -15,12 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import update_bn
 
-from common import Parser, number, random_generator, run_script
+from common import Parser, number, run_script
 from data import load_folder
 from model import Z_DIM, Discriminator, Generator, build, to_float
 from parallel import average_gradients, init_processes, my_share, to_device
@@ -50,15 +51,16 @@ def generator_loss(fake_logits):
 R1_EVERY = 8  # the penalty changes slowly, so it is taken every 8th step and 8 times as strong (Karras et al. 2020)
 
 
-def r1_penalty(discriminator, real):
+def r1_penalty(discriminator, real, autocast):
     """E |gradient of a photo's logit with respect to its pixels|^2 (Mescheder et al. 2018), real (B, 3, S, S).
 
     SAGAN divides every weight by its spectral norm instead; the pictures came out no better (docs/recipe.md).
     """
     real = real.detach().requires_grad_()
-    with sdpa_kernel(SDPBackend.MATH):  # because fast attention kernels have no second derivative, which this needs
-        # Each logit depends on its own photo alone, so the gradient of the logits' sum holds the gradient of each.
-        (gradient,) = torch.autograd.grad(discriminator(real).float().sum(), real, create_graph=True)  # (B, 3, S, S)
+    with autocast, sdpa_kernel(SDPBackend.MATH):  # fast attention kernels have no second derivative, which this needs
+        logits = discriminator(real).float()
+    # Each logit depends on its own photo alone, so the gradient of the logits' sum holds the gradient of each.
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)  # (B, 3, S, S)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
 
 
@@ -82,11 +84,18 @@ def translate(x, shift):
 
 
 class Batch(NamedTuple):
+    index: torch.Tensor  # (B,), int64: which photos
+    shift_real: torch.Tensor  # (B, 2), int64, pixels: how they are translated
+    shift_d: torch.Tensor  # (B, 2): how the fakes are in D's turn
+    shift_g: torch.Tensor  # (B, 2): how the fakes are in G's turn
     z_d: torch.Tensor  # (B, Z_DIM), standard normal: G's input in D's turn
     z_g: torch.Tensor  # (B, Z_DIM): G's input in its own turn
-    index: torch.Tensor  # (B,), int64: which photos
-    shift: torch.Tensor  # (B, 3, 2), int64, pixels: how photos, fakes in D's turn and fakes in G's are translated
     flip: torch.Tensor  # (B,), bool: which photos are flipped, left to right
+
+
+def random_generator(*key):
+    """A torch random generator that depends on the given whole numbers only."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 @lru_cache(maxsize=2)
@@ -102,56 +111,45 @@ def draw_batch(seed, step, size, count, max_shift):
     shown = range(step * size, (step + 1) * size)  # photos are counted through all epochs
     index = torch.stack([photo_order(seed, n // count, count)[n % count] for n in shown])
     flip = torch.rand(size, generator=rng) < 0.5
-    shift = (max_shift * (2 * torch.rand(size, 3, 2, generator=rng) - 1)).round().long()
-    return Batch(z_d, z_g, index, shift, flip)
-
-
-class GAN(NamedTuple):
-    generator: torch.nn.Module
-    discriminator: torch.nn.Module
-    generator_ema: torch.nn.Module  # the average of the generator's weights over the last steps
-    optimizer_g: torch.optim.Optimizer
-    optimizer_d: torch.optim.Optimizer
-    autocast: torch.autocast  # inside it convolutions and products are in bfloat16, if the run's precision is that
+    shifts = (max_shift * (2 * torch.rand(size, 3, 2, generator=rng) - 1)).round().long()
+    return Batch(index, *shifts.unbind(1), z_d, z_g, flip)
 
 
 def train_step(gan, photos, batch, r1_weight):
     """One step: D descends its loss on photos and fakes, then G descends its own on new fakes (section 2.1).
 
-    photos: (N, 3, S, S), uint8, all of them; r1_weight: 0 in most steps.  Returns a dict of scalars on the device: D's
-    loss without R1, G's loss after D's turn, and the mean D(x) and D(G(z)) that D's turn began with.
+    gan: what make_gan gives; photos: (N, 3, S, S), uint8, all of them; r1_weight: 0 in most steps.  Returns a dict of
+    scalars on the device: D's loss without R1, G's loss after D's turn, and the mean D(x) and D(G(z)) before it.
     """
     generator, discriminator, _, optimizer_g, optimizer_d, autocast = gan
     real = photos[batch.index]  # (B, 3, S, S)
     real = to_float(torch.where(batch.flip[:, None, None, None], real.flip(3), real))
-    real = translate(real, batch.shift[:, 0])
+    real = translate(real, batch.shift_real)
 
     with autocast:  # D's turn, eq. 2
         with torch.no_grad():
-            fake = translate(generator(batch.z_d), batch.shift[:, 1]).to(real.dtype)  # G may give bfloat16
+            fake = translate(generator(batch.z_d), batch.shift_d).to(real.dtype)  # G may give bfloat16
         # One pass for both is faster than two, and the logits are the same, because D has no batch norm.
         real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)  # (B,) each
         d_loss = discriminator_loss(real_logits, fake_logits)
     optimizer_d.zero_grad()
     d_loss.backward()
     if r1_weight:
-        with autocast:
-            penalty = r1_weight * r1_penalty(discriminator, real)
-        penalty.backward()  # its gradient is added to that of the loss
+        (r1_weight * r1_penalty(discriminator, real, autocast)).backward()  # adds its gradient to that of the loss
     average_gradients(discriminator)
     optimizer_d.step()
 
     discriminator.requires_grad_(False)  # G's turn, eq. 3: D only passes the gradient on, and needs none itself
     with autocast:
-        g_loss = generator_loss(discriminator(translate(generator(batch.z_g), batch.shift[:, 2])).float())
+        g_loss = generator_loss(discriminator(translate(generator(batch.z_g), batch.shift_g)).float())
     optimizer_g.zero_grad()
     g_loss.backward()
     average_gradients(generator)
     optimizer_g.step()
     discriminator.requires_grad_(True)
     d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
-    figures = {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
-    return {name: value.detach() for name, value in figures.items()}
+    scalars = {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
+    return {name: value.detach() for name, value in scalars.items()}
 
 
 @torch.no_grad()
@@ -163,22 +161,32 @@ def update_ema(gan, step, decay):
     """
     decay = min(decay, (1 + step) / (10 + step))  # 0.1 in the first step, 0.9 after 80, 0.99 after 890
     torch._foreach_lerp_(list(gan.generator_ema.parameters()), list(gan.generator.parameters()), 1 - decay)
-    # Copied for spectral norm's vectors; batch norm's statistics are measured anew before pictures are drawn.
-    buffers = zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True)
-    for average, latest in (pair for pair in buffers if pair[0].is_floating_point()):
-        average.copy_(latest)
+
+
+def measure_statistics(gan, z):
+    """Before the averaged generator draws: batch norm's statistics of its own, of what it makes of z (N, Z_DIM)."""
+    for average, latest in zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True):
+        average.copy_(latest)  # spectral norm's vectors begin with those of the trained weights
+    update_bn(z.split(64), gan.generator_ema)
 
 
 # The GAN is complete.  What follows builds it from options, and runs it.
 
 
+class GAN(NamedTuple):
+    generator: torch.nn.Module
+    discriminator: torch.nn.Module
+    generator_ema: torch.nn.Module  # the average of the generator's weights over the last steps
+    optimizer_g: torch.optim.Optimizer
+    optimizer_d: torch.optim.Optimizer
+    autocast: torch.autocast  # inside it convolutions and products are in bfloat16, if the run's precision is that
+
+
 def make_gan(size, options, device):
     """The GAN for pictures of size x size that a run's options tell; the seed decides the first weights."""
-    # At 64x64 only if asked for, because a map of 64x64 positions takes 16 times the memory of one of 32x32.
-    options.attn_at = options.attn_at or [min(32, size // 2)]
     torch.manual_seed(2 * options.seed)
     generator = build(Generator, size, vars(options)).to(device)
-    torch.manual_seed(2 * options.seed + 1)
+    torch.manual_seed(2 * options.seed + 1)  # a seed of its own, so that D starts alike whatever G is
     discriminator = build(Discriminator, size, vars(options)).to(device)
     optimizer_g, optimizer_d = (
         torch.optim.Adam(network.parameters(), lr=lr, betas=options.betas, fused=True)
@@ -195,26 +203,29 @@ def train(options):
     """Train as the options of parse_options() say, from the run's checkpoint if there is one -> the run folder."""
     photos = load_folder(options.data)  # (N, 3, S, S), uint8; 22,000 dogs of 64x64 are 270 MB
     count, size = len(photos), photos.shape[-1]
+    # At 64x64 only if asked for, because a map of 64x64 positions takes 16 times the memory of one of 32x32.
+    options.attn_at = options.attn_at or [min(32, size // 2)]
     device = init_processes(options.device)
     gan = make_gan(size, options, device)
     run = Run(options, photos, gan)
     photos = photos.to(device)
-    # The first 64 draw the sheets of samples; all of them measure batch norm's statistics.
+    # The first 64 make the sheets of samples; all of them measure batch norm's statistics.
     z_fixed = torch.randn(1024, Z_DIM, generator=random_generator(options.seed, 2)).to(device)
 
     with run:  # locks its folder, and goes on where its checkpoint is
-        for step in run.steps():
+        for step in run.steps():  # counted from 0
             batch = draw_batch(options.seed, step, options.batch, count, options.translation * size)
             r1_weight = options.r1 / 2 * R1_EVERY if step % R1_EVERY == 0 else 0
-            figures = train_step(gan, photos, to_device(my_share(batch), device), r1_weight)
+            scalars = train_step(gan, photos, to_device(my_share(batch), device), r1_weight)
             update_ema(gan, step, options.ema)
-            run.add(figures)
+            run.add(scalars)
 
             # Once in a while:
-            if run.row_due():  # the means since the last row -> log.csv
-                run.write_row()
+            if run.row_due():
+                run.write_row()  # the means since the last row -> log.csv
+                run.check_stop()  # after Ctrl-C or --minutes this step is the last: samples, checkpoint, end
             if run.samples_due():
-                update_bn(z_fixed.split(64), gan.generator_ema)  # averaged weights need statistics of their own
+                measure_statistics(gan, z_fixed)
                 run.write_samples(z_fixed[:64])  # and a snapshot of the averaged generator
             run.save_if_due()
     return options.out

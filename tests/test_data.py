@@ -30,6 +30,10 @@ def noise(width=160, height=120, seed=1):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
+def make_box(box):
+    return "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>".format(*box)
+
+
 def make_dog(root, name, image, boxes=(BOX,), size=None, kind="PNG", **options):
     """Write a photo (a PNG named .jpg, unless told otherwise) and its annotation in Stanford's layout."""
     photo, annotation = root / "Images" / name, (root / "Annotation" / name).with_suffix("")
@@ -38,7 +42,7 @@ def make_dog(root, name, image, boxes=(BOX,), size=None, kind="PNG", **options):
     image.save(photo, kind, **options)
     text = "<size><width>{}</width><height>{}</height></size>".format(*(size or image.size))
     for box in boxes:
-        text += "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>".format(*box)
+        text += f"<object><name>Toy</name>{make_box(box)}</object>"
     annotation.write_text(f"<annotation>{text}</annotation>")
     return photo, annotation
 
@@ -90,17 +94,39 @@ def test_every_box_becomes_a_crop_numbered_as_in_the_annotation_and_ends_where_t
     assert "skipped in all 2 x a box is empty" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("drawn", [(320, 240), (80, 60), (53, 40), (107, 79), (161, 121), (0, 0), (None, None)])
+def test_a_box_drawn_on_the_photo_at_another_size_is_scaled_to_it(tmp_path, drawn):
+    x, y = drawn[0] / 160 if drawn[0] else 1, drawn[1] / 120 if drawn[1] else 1
+    scaled = [edge * by for edge, by in zip(BOX, (x, y, x, y), strict=True)]
+    _, annotation = make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise(), [scaled], drawn)
+    if drawn[0] is None:
+        annotation.write_text(annotation.read_text().replace("size>", "unsaid>"))
+    assert (crop(tmp_path)["n01_1_0"] == np.asarray(noise().crop(BOX))).all()
+
+
+@pytest.mark.parametrize("drawn", [(120, 160), (60, 80), (160, 160), (80, 64), (1600, 1240)])
+def test_a_photo_that_has_another_shape_than_its_annotation_tells_is_skipped(tmp_path, capsys, drawn):
+    photo, _ = make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise(), size=drawn)
+    make_dog(tmp_path, "n01-Toy/n01_2.jpg", noise())
+    assert list(crop(tmp_path)) == ["n01_2_0"]
+    assert f"skipped {photo}: the annotation's <size> has another shape" in capsys.readouterr().out
+
+
+def test_of_all_boxes_only_those_of_dogs_count(tmp_path):
+    _, annotation = make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise(), [])
+    head, person, whole = (make_box(box) for box in ((50, 50, 60, 60), (0, 0, 30, 90), BOX))
+    dog = f"<object><part><name>head</name>{head}</part><name>dog</name>{whole}<part>{head}</part></object>"
+    things = f"<object><name>person</name>{person}</object>{dog}<object><name>sofa</name>{person}</object>"
+    annotation.with_name("n01_1.xml").write_text(f"<annotation>{things}{dog}</annotation>")  # as VOC names the file
+    annotation.unlink()
+    found = crop(tmp_path)
+    assert list(found) == ["n01_1_0", "n01_1_1"]
+    assert all((picture == np.asarray(noise().crop(BOX))).all() for picture in found.values())
+
+
 @pytest.mark.parametrize(
     ("mode", "colour", "kind", "rgb"),
-    [
-        ("P", 5, "PNG", (3, 5, 8)),
-        ("RGBA", (1, 2, 3, 0), "PNG", (1, 2, 3)),  # transparent or not, as pytorch-fid has it
-        ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
-        ("I;16", 200 * 257 + 17, "PNG", (200, 200, 200)),
-        ("I", 200 * 257 + 17, "PPM", (200, 200, 200)),  # 16 bits in the file
-        ("I", 200, "TIFF", (200, 200, 200)),
-        ("F", 0.2, "TIFF", (51, 51, 51)),
-    ],
+    [("P", 5, "PNG", (3, 5, 8)), ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)), ("L", 7, "PNG", (7, 7, 7))],
 )
 def test_a_photo_of_any_mode_is_read_and_cropped_in_its_colours(tmp_path, mode, colour, kind, rgb):
     photo = Image.new(mode, (160, 120), colour)
@@ -110,41 +136,74 @@ def test_a_photo_of_any_mode_is_read_and_cropped_in_its_colours(tmp_path, mode, 
     assert (data.read_image(tmp_path / "Images/n01-Toy/n01_1.jpg") == rgb).all()
 
 
-def test_a_crop_file_carries_no_colour_profile_and_no_transparency(tmp_path):
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "L"])
+def test_what_is_transparent_is_cropped_on_white_and_read_as_pytorch_fid_does(tmp_path, mode):
+    """The middle half of a grey picture can be seen, of the rest only what lies under it, black."""
+    grey = Image.new("L", (64, 64))
+    grey.paste(90, (16, 0, 48, 64))
+    seen = grey.point(lambda value: 255 * (value > 0))
+    if mode in ("RGBA", "LA", "PA"):
+        picture, options = grey.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode]), {}
+        picture.putalpha(seen)
+    else:  # one colour, black, stands for what is transparent
+        picture, options = grey.convert(mode), {"transparency": (0, 0, 0) if mode == "RGB" else 0}
+    (tmp_path / "pets").mkdir()
+    path = tmp_path / f"pets/1.{'tif' if mode == 'PA' else 'png'}"
+    picture.save(path, **options)
+    with Image.open(path) as found:
+        assert found.mode == mode
+    main("--pictures", tmp_path / "pets", "--out", tmp_path / "out")
+    columns = crops(tmp_path / "out")["1"][:, [0, 20, 63]]
+    assert (columns == [[[255] * 3, [90] * 3, [255] * 3]]).all()
+    assert (data.read_image(path)[:, [0, 20, 63]] == [[[0] * 3, [90] * 3, [0] * 3]]).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": (1, 2, 3)}])
+def test_a_crop_file_carries_no_colour_profile_and_no_transparency(tmp_path, options):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    crop_one(tmp_path, noise(), icc_profile=profile, transparency=(1, 2, 3))
+    crop_one(tmp_path, noise(), icc_profile=profile, **options)
     with Image.open(tmp_path / "out/n01_1_0.png") as found:
         assert found.mode == "RGB" and found.info == {}
 
 
-@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_a_photo_stored_on_its_side_gives_the_upright_crop(tmp_path, mode):
-    upright, exif = noise() if mode == "RGB" else noise().convert("L"), Image.Exif()
+    upright, exif = noise().convert(mode), Image.Exif()
     photo, exif[0x0112] = upright.transpose(Image.Transpose.ROTATE_90), 6
-    if mode == "I;16":
-        photo = Image.fromarray(np.asarray(photo).astype(np.uint16) * 257)
     found = crop_one(tmp_path, photo, (40, 76, 104, 140), exif=exif)  # BOX, turned like the photo
     assert (found == np.asarray(upright.crop(BOX).convert("RGB"))).all()
 
 
-FAULTS = {
-    "truncated": lambda photo, note: os.truncate(photo, photo.stat().st_size // 2),
-    "no picture": lambda photo, note: photo.write_bytes(b"<html>404</html>"),
-    "absurdly large": lambda photo, note: Image.new("1", (12_000, 10_000)).save(photo, "PNG"),
-    "no annotation": lambda photo, note: note.unlink(),
-    "no box": lambda photo, note: note.write_text("<annotation/>"),
-    "no XML": lambda photo, note: note.write_text("<annotation>"),
-    "no number": lambda photo, note: note.write_text(note.read_text().replace("20<", "nan<")),
+def link_nowhere(photo, note):
+    photo.unlink()
+    photo.symlink_to("nowhere")
+
+
+FAULTS = {  # what is broken, and which of the two files is to blame
+    "truncated": ("photo", lambda photo, note: os.truncate(photo, photo.stat().st_size // 2)),
+    "no picture": ("photo", lambda photo, note: photo.write_bytes(b"<html>404</html>")),
+    "absurdly large": ("photo", lambda photo, note: Image.new("1", (12_000, 10_000)).save(photo, "PNG")),
+    "16 bits": ("photo", lambda photo, note: Image.new("I;16", (160, 120), 9999).save(photo, "PNG")),
+    "dangling link": ("photo", link_nowhere),
+    "no annotation": ("annotation", lambda photo, note: note.unlink()),
+    "a folder": ("annotation", lambda photo, note: (note.unlink(), note.mkdir())),
+    "no box": ("annotation", lambda photo, note: note.write_text("<annotation/>")),
+    "no XML": ("annotation", lambda photo, note: note.write_text("<annotation>")),
+    "no number": ("annotation", lambda photo, note: note.write_text(note.read_text().replace("20<", "nan<"))),
+    "no edge": ("annotation", lambda photo, note: note.write_text(note.read_text().replace("xmin", "x"))),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_photo_is_named_and_the_others_are_cropped(tmp_path, capsys, fault):
+def test_a_bad_photo_is_named_with_its_reason_and_the_others_are_cropped(tmp_path, capsys, fault):
     photo, annotation = make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
     make_dog(tmp_path, "n01-Toy/n01_2.jpg", noise())
-    FAULTS[fault](photo, annotation)
+    blame, spoil = FAULTS[fault]
+    spoil(photo, annotation)
     assert list(crop(tmp_path)) == ["n01_2_0"]
-    assert f"skipped {photo}: " in capsys.readouterr().out
+    (reason,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"skipped {photo}: "))
+    assert ("annotation" in reason) == (blame == "annotation") and "Errno" not in reason
+    assert reason.count(photo.name) == 1  # so that equal reasons of many photos are counted as one
     (tmp_path / "Images/n01-Toy/n01_2.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="none of its 2 photos"):
         main("--source", tmp_path, "--out", tmp_path / "none")
@@ -198,29 +257,52 @@ def test_own_pictures_of_any_size_give_their_middle_squares(tmp_path, monkeypatc
 # A folder has its name when it is complete --------------------------------------------------------------------
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path):
+@pytest.mark.parametrize("kind", ["file", "folder with a file", "link to nothing"])
+def test_what_is_there_is_left_alone(tmp_path, kind):
     make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
-    (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="out: is there already"):
+    out = tmp_path / "out"
+    if kind == "link to nothing":
+        out.symlink_to("nowhere")
+    else:
+        mine = out if kind == "file" else out / "mine"
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("mine")
+    said = "out: can't be made" if kind == "link to nothing" else "out: is there already; delete it"
+    with mock.patch.object(data, "crop_photos", side_effect=AssertionError), pytest.raises(UserError, match=said):
         crop(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Annotation", "Images", "out"]
+    assert out.is_symlink() or mine.read_text() == "mine"
 
 
-def test_a_full_disk_ends_the_run_and_nothing_has_the_final_name(tmp_path, monkeypatch):
+def test_an_empty_folder_is_filled_unless_somebody_else_fills_it_meanwhile(tmp_path):
+    make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
+    (tmp_path / "out").mkdir()
+    assert list(crop(tmp_path)) == ["n01_1_0"]
+    (tmp_path / "late").mkdir()
+    with pytest.raises(UserError, match="late: can't be made"), data.new_folder(tmp_path / "late") as new:
+        (new / "ours").touch()
+        (tmp_path / "late").mkdir()
+        (tmp_path / "late/theirs").touch()
+    assert [path.name for path in tmp_path.glob("*late*/*")] == ["theirs"]
+
+
+def test_a_full_disk_ends_the_run_by_name_and_nothing_has_the_final_name(tmp_path, monkeypatch):
     make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
     monkeypatch.setattr(Image.Image, "save", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match=r"/out: can't be made .*No space left"):
         crop(tmp_path)
     assert not list(tmp_path.glob("*out*"))
 
 
 def test_a_killed_run_leaves_no_folder_of_that_name_and_the_next_one_begins_again(tmp_path):
     make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
-    killed = "import os, sys, data; from PIL import Image; Image.Image.save = lambda *_: os._exit(9); data.main()"
+    killed = (
+        "import os, sys, data; from PIL import Image; Image.Image.save = lambda *_, **__: os._exit(9); data.main()"
+    )
     command = [sys.executable, "-c", killed, "--source", tmp_path, "--out", tmp_path / "out"]
     assert subprocess.run(command, cwd=ROOT).returncode == 9
     assert (tmp_path / ".out.part").is_dir() and not (tmp_path / "out").exists()
-    (tmp_path / ".out.part/n01_1_7.png").write_bytes(b"of other boxes")
+    (tmp_path / ".out.part/new/n01_1_7.png").write_bytes(b"of other boxes")
     assert list(crop(tmp_path)) == ["n01_1_0"] and not (tmp_path / ".out.part").exists()
 
 
@@ -302,6 +384,12 @@ def test_what_cannot_be_fetched_ends_the_run_and_keeps_what_came(server, tmp_pat
     assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:1000]
 
 
+def test_a_file_that_cannot_be_written_is_named_beside_its_url(server, tmp_path):
+    (tmp_path / "a.tar.part").mkdir()
+    with pytest.raises(UserError, match=r"http.*a\.tar can't be fetched to .*a\.tar \(Is a directory\)"):
+        data.download(server.url + "a.tar", tmp_path / "a.tar", len(CONTENT))
+
+
 def make_tar(name, content):
     """Bytes of a tar of one file."""
     file, member = io.BytesIO(), tarfile.TarInfo(name)
@@ -355,26 +443,26 @@ def test_linked_folders_are_followed_and_circles_end(tmp_path):
 
 
 def test_a_folder_that_cannot_be_opened_is_refused_by_name(tmp_path, monkeypatch):
-    fill(tmp_path, "open/1.png", "closed/2.png")
-    scandir = os.scandir
+    fill(tmp_path / "pets", "open/1.png", "closed/2.png")
+    iterdir = Path.iterdir
 
     def deny(path):
-        if Path(path).name == "closed":
+        if path.name == "closed":
             raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
+        return iterdir(path)
 
-    monkeypatch.setattr(os, "scandir", deny)  # nothing is closed to root
-    with pytest.raises(UserError, match="closed: can't be opened"):
-        data.list_images(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", deny)  # nothing is closed to root
+    with pytest.raises(UserError, match="closed: Permission denied"):
+        main("--pictures", tmp_path / "pets", "--out", tmp_path / "out")
 
 
 def test_every_still_picture_counts_and_other_files_are_told(tmp_path, capsys):
-    shown = ["1.jfif", "2.JPE", "3.gif", "4.ppm", "5.tif", "6.bmp", "7.jpeg", "d.png/8.webp"]
+    shown = ["1.jfif", "2.JPG", "3.gif", "4.ppm", "5.tif", "6.bmp", "7.jpeg", "d.png/8.webp"]
     fill(tmp_path, *shown, ".ipynb_checkpoints/x.png", ".hidden.png")
-    for name in ("a.txt", "b.h5", "noending", ".DS_Store"):
+    for name in ("a.txt", "b.HEIC", "noending", ".DS_Store"):
         (tmp_path / name).touch()
     assert names(tmp_path) == shown
-    assert "3 other files left out (.h5, .txt, no ending)" in capsys.readouterr().err
+    assert "3 files left out (.heic, .txt, no ending); convert any photos to JPEG" in capsys.readouterr().err
     assert data.load_folder(tmp_path).shape == (8, 3, 8, 8)
     for missing, said in (("none", "no such folder"), ("1.jfif", "a file"), ("d.png/empty", "no pictures")):
         (tmp_path / "d.png/empty").mkdir(exist_ok=True)
@@ -382,7 +470,7 @@ def test_every_still_picture_counts_and_other_files_are_told(tmp_path, capsys):
             data.list_images(tmp_path / missing)
 
 
-@pytest.mark.parametrize("kind", ["float", "negative", "integer", "pages", "animation", "truncated", "missing"])
+@pytest.mark.parametrize("kind", ["F", "I", "I;16", "pages", "animation", "truncated", "missing"])
 def test_a_picture_that_can_be_misread_is_refused_by_name(tmp_path, kind):
     path = tmp_path / "odd.tif"
     if kind in ("pages", "animation"):
@@ -392,9 +480,8 @@ def test_a_picture_that_can_be_misread_is_refused_by_name(tmp_path, kind):
         noise().save(path)
         os.truncate(path, 2000)
     elif kind != "missing":
-        values = {"float": np.float32([[0, 99]]), "negative": np.float32([[-1, 1]]), "integer": np.int32([[0, 256]])}
-        Image.fromarray(values[kind]).save(path)
-    with pytest.raises(UserError, match=r"odd\.tif"):
+        Image.new(kind, (8, 8)).save(path)
+    with pytest.raises(UserError, match=r"odd\.tif: can't be read as a picture \((?!.*Errno)"):
         data.read_image(path)
 
 
@@ -408,7 +495,7 @@ def test_a_folder_is_read_sorted_by_path_as_uint8_channels_first(tmp_path):
     assert [chr(picture[0, 0, 0]) for picture in pictures[:3]] == ["a", "d", "c"]
     assert (pictures[3].permute(1, 2, 0).numpy() == np.asarray(noise(5, 5))).all()
     noise(6, 5).save(tmp_path / ".cache/odd.png")
-    with pytest.raises(UserError, match=r"odd\.png: 6x5, others are 5x5"):
+    with pytest.raises(UserError, match=r"odd\.png: 6x5, not square or not 5x5"):
         data.load_folder(tmp_path / ".cache")
 
 

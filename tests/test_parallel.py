@@ -37,10 +37,10 @@ def main():
     batch = parallel.my_share(some_batch())
     assert len(batch.index) == 4 // parallel.world_size()  # or all would do all the work
     for r1_weight in (0.2, 0):
-        figures = train.train_step(gan, some_photos(), batch, r1_weight)
-    found = {"figures": torch.stack(list(figures.values()))}
+        scalars = train.train_step(gan, some_photos(), batch, r1_weight)
+    found = {"scalars": torch.stack(list(scalars.values()))}
     if parallel.world_size() > 1:
-        torch.distributed.all_reduce(found["figures"])
+        torch.distributed.all_reduce(found["scalars"])
     for name, network in zip("gd", gan):
         found[f"{name}_gradients"] = {name: p.grad for name, p in network.named_parameters()}
         found[f"{name}_weights"] = {name: p.detach() for name, p in network.named_parameters()}
@@ -103,7 +103,7 @@ def test_two_processes_step_as_one(mode, tmp_path):
         output_of(1, script, tmp_path / "one", mode, *options)
         one = load_checkpoint(tmp_path / "one-0.pt")
         assert sum(gradient.abs().sum() for gradient in one["g_gradients"].values()) > 0.1
-        torch.testing.assert_close(first.pop("figures") / 2, one.pop("figures"), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(first.pop("scalars") / 2, one.pop("scalars"), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(first, one, rtol=1e-4, atol=1e-5)
 
 

@@ -19,13 +19,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import noise, write
 from PIL import Image
 from torch import nn
 
 import run
 import sample
 import train
-from common import UserError, load_checkpoint, random_generator
+from common import UserError, load_checkpoint
 from data import image_grid, load_folder
 from model import Z_DIM, generate
 
@@ -73,7 +74,7 @@ def assert_same(out, whole, more=()):
 
 def fixed_z():
     """That of the grids of a run with seed 0."""
-    return torch.randn(1024, Z_DIM, generator=random_generator(0, 2))
+    return torch.randn(1024, Z_DIM, generator=train.random_generator(0, 2))
 
 
 # Runs ---------------------------------------------------------------------------------------------------------
@@ -90,6 +91,21 @@ def test_a_run_folder_holds_what_the_docstring_says(ten_steps, photos):
     config = run.read_config(ten_steps)
     assert (config["size"], config["photos"], config["options"]["data"]) == (32, 20, str(photos))
     assert config["options"]["attn_at"] == [16]  # half the pictures' size
+
+
+def test_attention_is_at_most_at_32_unless_asked_for(begin, tmp_path):
+    """At 64x64 the maps that R1 keeps would take 48 GB with a batch of 64."""
+    data = write(tmp_path / "photos", noise(0, 2, 128, 128))
+    out = begin(tmp_path / "run", f"--data={data}", "--steps=1", "--width=2", "--batch=2")
+    assert run.read_config(out)["options"]["attn_at"] == [32]
+
+
+def test_with_spectral_norm_a_snapshot_is_normalised_by_the_averaged_weights(begin, tmp_path):
+    out = begin(tmp_path / "run", "--steps=8", "--spectral-norm", "--sample-every=2")
+    generator, _ = sample.load_generator(out / "snapshots/000008.pt")
+    for conv in (module for module in generator.modules() if isinstance(module, nn.Conv2d)):
+        norm = torch.linalg.matrix_norm(conv.weight.detach().flatten(1), ord=2).item()
+        assert norm == pytest.approx(1, rel=0.05)
 
 
 def test_rows_are_means_of_the_steps_since_the_last(begin, tmp_path, monkeypatch):
@@ -225,8 +241,10 @@ def test_a_log_that_was_touched_is_cut_by_step_and_the_run_goes_on(how, begin, t
         path.write_bytes("\ufeff".encode() + text.replace("\n", "\r\n").encode())
     if how == "spreadsheet":  # quotes, and no zeros at the end
         path.write_text('"step"' + text[4:].replace("0,", ","), encoding="utf-8")
-    if how == "broken":  # a line put in, and one of another program
-        path.write_bytes(text.replace("\n4,", "\nnotes\n4,").encode() + b"\xff\xfe\n")
+    if how == "broken":  # lines put in, a row twice and in another order, and bytes that are no text
+        header, two, four = text.splitlines()
+        bad = ["notes", two.replace(",", ",inf", 1), "3,x,1,1,1,0,0,9", four, two]
+        path.write_bytes("\n".join([header, *bad]).encode() + b"\n\xff\xfe\n")
     resume(out, "--steps=10")
     if how == "spreadsheet":  # what it did to the numbers stays
         assert [row["step"] for row in rows(out)] == ["2", "4", "6", "8", "10"]
@@ -420,7 +438,7 @@ def test_a_run_tells_its_code_and_is_warned_when_it_goes_on_with_another(begin, 
     config = run.read_config(out)
     assert config["torch"] == torch.__version__ and config["device"] == "cpu"
     assert config["code"] == run.code_version() and len(config["code"]["sha256"]) == 12
-    monkeypatch.setattr(run, "code_version", lambda: {"sha256": "another", "commit": "", "changed": True})
+    monkeypatch.setattr(run, "code_version", lambda: config["code"] | {"sha256": "another"})
     capsys.readouterr()
     resume(out, "--steps=4")
     assert "other code" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import data
-from experiment.toy import draw_photo
+from experiment import toy
+from experiment.toy import draw_photo, draw_toys
 
 ROOT = Path(data.__file__).resolve().parent
 
@@ -37,13 +38,23 @@ def test_each_box_holds_its_dog_and_no_more_than_three_pixels_around(monkeypatch
         assert (spare >= 0).all() and (spare <= 3).all()
 
 
-def test_toys_become_crops_named_by_breed(tmp_path, monkeypatch):
+def test_toys_become_crops_named_by_breed_in_a_folder_named_by_count_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["data.py", "--toy", "16", "--size", "32"])
-    data.main()
-    crops = data.list_images("datasets/toy32")
+    for options in (["16"], ["2", "--seed", "1"]):
+        monkeypatch.setattr(sys, "argv", ["data.py", "--size", "32", "--toy", *options])
+        data.main()
+    crops = data.list_images("datasets/toy32-16")
     assert {path.name.split("_")[0] for path in crops} == {f"n{number:08d}" for number in range(1, 9)}
-    assert data.load_folder("datasets/toy32").shape == (len(crops), 3, 32, 32) and len(crops) >= 16
+    assert data.load_folder("datasets/toy32-16").shape == (len(crops), 3, 32, 32) and len(crops) >= 16
+    assert data.list_images("datasets/toy32-2-seed1")
+
+
+def test_the_toys_of_the_readme_have_the_short_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(toy, "draw_toys", lambda root, count, seed: draw_toys(root, 8, seed))  # 2,048 take a minute
+    monkeypatch.setattr(sys, "argv", ["data.py", "--toy", "2048", "--size", "32"])
+    data.main()
+    assert data.list_images("datasets/toy32")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

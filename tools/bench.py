@@ -26,7 +26,9 @@ import train
 from attention import attend, attend_fast
 from common import Parser, number, run_script
 from data import list_images
-from model import Z_DIM, to_float
+from fid import Inception, load_inception
+from parallel import to_device
+from run import has_bfloat16
 
 
 def medians(ways, rounds, device="cpu"):
@@ -52,28 +54,35 @@ def print_rows(what, seconds, unit, count=None):
         )
 
 
-def training_step(device, r1, precision, *arguments):
-    """A function that does one step, with R1 (one in eight has it) or without."""
-    options = train.parse_options(
-        ["--data", ".", "--out", "runs/bench", "--device", device, "--precision", precision, *arguments]
-    )
-    networks = train.make_networks(64, options, device)
-    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=options.precision == "bf16")
-    real = to_float(torch.randint(256, (options.batch, 3, 64, 64), dtype=torch.uint8, device=device))
-    z = torch.randn(options.batch, Z_DIM, device=device)
-    shifts = torch.randint(-8, 9, (options.batch, 3, 2), device=device)
-    return lambda: train.train_step(*networks, real, z, z, shifts, r1, autocast)
+def training(device, *arguments):
+    """A function that does one turn of train.py's loop, of the given number: all but the log and the files.
+
+    Its photos are 1,000 of noise, 64x64; as in a training, one step in eight has R1, that of number 0 the first.
+    """
+    options = train.parse_options(["--data=.", "--out=none", f"--device={device}", *arguments])
+    gan = train.make_gan(64, options, device)
+    photos = torch.randint(256, (1000, 3, 64, 64), dtype=torch.uint8).to(device)
+
+    def turn(step):
+        batch = train.draw_batch(options.seed, step, options.batch, len(photos), options.translation * 64)
+        r1_weight = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
+        figures = train.train_step(gan, photos, to_device(batch, device), r1_weight)
+        train.update_ema(gan, step, options.ema)
+        return figures
+
+    return turn
 
 
 def bench_training(device, rounds):
-    precisions = ["fp32", "bf16"] if train.has_bfloat16(device) else ["fp32"]
+    precisions = ["fp32", "bf16"] if has_bfloat16(device) else ["fp32"]
     for width, batch, side in ((32, 16, 16), (64, 32, 32)):  # the Makefile's size, and train.py's at half its batch
         size, ways = [f"--width={width}", f"--batch={batch}", f"--attn-at={side}"], {}
         for precision in precisions:
             for name, more in ((precision, ()), (f"{precision}, no attention", ("--no-gen-attn", "--no-disc-attn"))):
-                ways |= {(name, r1): training_step(device, r1, precision, *size, *more) for r1 in (0, 0.8)}
+                turn = training(device, f"--precision={precision}", *size, *more)
+                ways |= {(name, step): lambda turn=turn, step=step: turn(step) for step in (0, 1)}
         found = medians(ways, rounds, device)
-        seconds = {name: (7 * found[name, 0] + found[name, 0.8]) / 8 for name, _ in found}
+        seconds = {name: (found[name, 0] + 7 * found[name, 1]) / 8 for name, _ in found}
         print_rows(f"training, width {width}, batch {batch}, attention at {side}x{side}", seconds, "images/s", batch)
 
 
@@ -96,11 +105,11 @@ def bench_attention(device, rounds):
 
 
 def bench_fid(device, rounds, folder):
-    plain = fid.Inception().eval()
+    plain = Inception().eval()
     torch.save(plain.state_dict(), folder / "weights.pt")
     plain.to(device)
     with redirect_stderr(io.StringIO()):  # these aren't the usual weights
-        ours = fid.load_inception(folder / "weights.pt", device)
+        ours = load_inception(folder / "weights.pt", device)
     (folder / "pictures").mkdir()
     for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)):
         Image.fromarray(pixels).save(folder / f"pictures/{index}.png")

@@ -1,24 +1,30 @@
-"""Parts of tools/cuda_check.sh, which calls them: python cuda_check.py PART ..."""
+"""Parts of tools/cuda_check.sh, which calls them: python cuda_check.py PART ...  What they say begins with "= "."""
 
 import csv
 import json
 import math
 import os
+import re
 import sys
-import time
+from itertools import product
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend
 
 import train
-from attention import SelfAttention, attend, attend_fast
-from model import Z_DIM, Discriminator, build, to_float
+from attention import attend, attend_fast
+from model import to_float, to_uint8
+from parallel import to_device
+from run import has_bfloat16
+from tools.bench import medians, training
 
 DEVICE = os.environ["DEVICE"]
 CUDA = DEVICE.startswith("cuda")
 GOLDEN = Path(train.__file__).parent / "tests/golden"
+NO_ATTENTION = "--no-gen-attn", "--no-disc-attn"
 
 
 def say(text):
@@ -36,79 +42,86 @@ def exact_float32():
 
 
 def attention():
-    """The layer on the device against the formula in float64 on the CPU; and which kernels take its tensors."""
+    """attend_fast and its gradients against the formula in float64 on the CPU, the kernel that torch chose, memory."""
     exact_float32()
     torch.manual_seed(0)
+    # As at width 64 with attention at 32x32: 1,024 positions, queries of 8 numbers, values of 64.
     inputs = [torch.randn(4, 1024, width).bfloat16().float().requires_grad_() for width in (8, 8, 64)]
     wanted = attend(*(x.double() for x in inputs))
-    wanted_grads = torch.autograd.grad(wanted.square().sum(), inputs)
+    wanted_grads = torch.autograd.grad(wanted, inputs, wanted.float())
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 6e-2)):
         on_device = [x.detach().to(DEVICE, dtype).requires_grad_() for x in inputs]
+        choice = SDPBackend(torch._fused_sdp_choice(*(x.unsqueeze(1) for x in on_device), scale=1.0)).name
         found = attend_fast(*on_device)
-        grads = torch.autograd.grad(found.float().square().sum(), on_device)
+        grads = torch.autograd.grad(found, on_device, found.detach())
         errors = [relative(*pair) for pair in zip((found, *grads), (wanted, *wanted_grads), strict=True)]
-        kernels = []
-        for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION):
-            try:
-                with sdpa_kernel(kernel):
-                    torch.nn.functional.scaled_dot_product_attention(*(x[:, None] for x in on_device), scale=1.0)
-                kernels.append(kernel.name)
-            except RuntimeError:
-                pass
-        say(f"attention in {str(dtype)[6:]}: off by {max(errors):.1e}; fused kernels: {', '.join(kernels) or 'none'}")
+        who = f"torch chose {choice}" if CUDA else f"the formula, where torch would choose {choice}"
+        say(f"attention in {str(dtype)[6:]}: {who}; off by {errors[0]:.1e}, its gradients by {max(errors[1:]):.1e}")
         assert max(errors) < tolerance, f"attention in {dtype} is off: {errors}"
+    if CUDA:
+        dtype = torch.bfloat16 if has_bfloat16(DEVICE) else torch.float32  # what a training takes here
+        many = [torch.randn(128, 1024, width, device=DEVICE, dtype=dtype, requires_grad=True) for width in (8, 8, 64)]
+        before, one = torch.cuda.memory_allocated(), 128 * 1024**2 * dtype.itemsize
+        torch.cuda.reset_peak_memory_stats()
+        found = attend_fast(*many)
+        torch.autograd.grad(found, many, found.detach())
+        peak = torch.cuda.max_memory_allocated() - before
+        say(f"attention of 128 pictures: {peak / 2**20:,.0f} MiB, where their maps alone would be {one / 2**20:,.0f}")
+        assert peak < 2 * one, (
+            "the attention keeps its maps: with their gradient the formula has more than two of them"
+        )
+
+
+def small_gan(device, precision, *arguments):
+    """A GAN and its options at width 32, its attention at work.
+
+    It is at 16x16: there queries have 8 numbers, fewer of which no fused kernel takes in bfloat16.
+    """
+    arguments = ["--data=.", "--out=none", f"--device={device}", f"--precision={precision}", *arguments]
+    options = train.parse_options([*arguments, "--width=32", "--batch=8", "--attn-at=16"])
+    gan = train.make_gan(64, options, device)
+    for network in gan[:2]:
+        for layer in network.attention.values():
+            assert len(layer.query.weight) == 8
+            torch.nn.init.constant_(layer.gamma, 0.5)
+    return gan, options
+
+
+def small_photos():
+    """Eight coarse ones, uint8 (8, 3, 64, 64)."""
+    coarse = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return to_uint8(2 * F.interpolate(coarse, 64) - 1)
 
 
 def penalty():
-    """R1 has second derivatives of the attention: the same on the device as on the CPU, and not without MATH."""
+    """R1 has second derivatives of the attention: they are on the device what they are on the CPU."""
     exact_float32()
-    options = {"no_disc_attn": False, "width": 32, "attn_at": [32], "spectral_norm": False}
-    real = to_float(torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
 
-    def gradients(device, dtype=torch.float32):
-        torch.manual_seed(0)
-        discriminator = build(Discriminator, 64, options).to(device)
-        torch.nn.init.constant_(discriminator.attention["32"].gamma, 0.5)
-        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
-            value = train.r1_penalty(discriminator, real.to(device))
+    def gradients(device, precision):
+        gan, _ = small_gan(device, precision)
+        value = train.r1_penalty(gan.discriminator, to_float(small_photos().to(device)), gan.autocast)
         value.backward()
-        grads = {name: p.grad for name, p in discriminator.named_parameters() if p.grad is not None}
-        assert {f"attention.32.{name}" for name in ("query.weight", "key.weight", "gamma")} <= grads.keys()
+        grads = {name: p.grad for name, p in gan.discriminator.named_parameters() if p.grad is not None}
+        assert {f"attention.16.{name}" for name in ("query.weight", "key.weight", "gamma")} <= grads.keys()
         return value, torch.cat([grad.flatten() for grad in grads.values()])
 
-    wanted, wanted_grads = gradients("cpu")
-    for dtype, tolerance in ((torch.float32, 1e-2), (torch.bfloat16, 0.3)):
-        value, grads = gradients(DEVICE, dtype)
+    wanted, wanted_grads = gradients("cpu", "fp32")
+    for precision, tolerance in (("fp32", 1e-2), ("bf16", 0.3)):
+        value, grads = gradients(DEVICE, precision)
         errors = relative(value, wanted), relative(grads, wanted_grads)
-        say(f"R1 in {str(dtype)[6:]}: off by {errors[0]:.1e}, its gradient by {errors[1]:.1e}")
-        assert max(errors) < tolerance, f"R1 in {dtype} is off: {errors}"
-    layer, x = SelfAttention(64).to(DEVICE), torch.randn(1, 64, 32, 32, device=DEVICE, requires_grad=True)
-    torch.nn.init.constant_(layer.gamma, 0.5)
-    try:
-        torch.autograd.grad(layer(x).sum(), x, create_graph=True)[0].square().sum().backward()
-        say("second derivatives work without SDPBackend.MATH, too")
-    except RuntimeError as error:
-        say(f"without SDPBackend.MATH, as expected: {str(error)[:80]}")
+        say(f"R1 in {precision}: off by {errors[0]:.1e}, its gradient by {errors[1]:.1e}")
+        assert max(errors) < tolerance, f"R1 in {precision} is off: {errors}"
 
 
 def first_steps(device, precision, *arguments, steps=2):
     """A small training's first steps -> their figures (steps, 4), and the gradients of the last."""
-    arguments = ["--data=.", "--out=none", f"--device={device}", f"--precision={precision}", *arguments]
-    options = train.parse_options([*arguments, "--width=16", "--batch=8", "--attn-at=16"])
-    networks = train.make_networks(64, options, device)
-    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
-    for network in networks[:2]:
-        for layer in network.attention.values():
-            torch.nn.init.constant_(layer.gamma, 0.5)
-    draw, figures = torch.Generator().manual_seed(0), []
-    shifts = torch.randint(-8, 9, (8, 3, 2), generator=draw).to(device)
-    pictures = torch.nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=draw), 64) * 2 - 1
-    pictures = pictures.to(device, memory_format=torch.channels_last)
+    gan, options = small_gan(device, precision, *arguments)
+    photos, figures = small_photos().to(device), []
     for step in range(steps):
-        z_d, z_g = (z.to(device) for z in torch.randn(2, 8, Z_DIM, generator=draw))
-        r1 = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
-        figures.append(train.train_step(*networks, pictures, z_d, z_g, shifts, r1, autocast)[:4].cpu())
-    return torch.stack(figures), torch.cat([p.grad.cpu().flatten() for n in networks[:2] for p in n.parameters()])
+        batch = to_device(train.draw_batch(0, step, 8, 8, 8), device)
+        r1_weight = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
+        figures.append(torch.stack(list(train.train_step(gan, photos, batch, r1_weight).values())).cpu())
+    return torch.stack(figures), torch.cat([p.grad.cpu().flatten() for n in gan[:2] for p in n.parameters()])
 
 
 def losses():
@@ -118,58 +131,68 @@ def losses():
     the tolerances are wide: on a CPU, weights off by a millionth change gradients by 1e-3, as ReLU's kinks are passed.
     """
     exact_float32()
-    none, still = ("--no-gen-attn", "--no-disc-attn"), ("--lr-g=0", "--lr-d=0")
-    for name, arguments in (("full", ()), ("no attention", none), ("spectral norm", ("--spectral-norm",))):
+    still, both = ("--lr-g=0", "--lr-d=0"), ("fp32", "bf16")
+    tolerances = {"fp32": (1e-4, 0.01, 1e-2), "bf16": (0.01, 0.1, 0.3)}  # of the first losses, all losses, gradients
+    variants = {"full": ((), both), "no attention": (NO_ATTENTION, both)}
+    variants["spectral norm"] = ("--spectral-norm",), ("fp32",)  # which computes in float32 alone
+    for name, (arguments, precisions) in variants.items():
         wanted, _ = first_steps("cpu", "fp32", *arguments)
         _, wanted_gradients = first_steps("cpu", "fp32", *arguments, *still, steps=1)
-        for precision, first, later, gradient in (("fp32", 1e-4, 0.01, 1e-2), ("bf16", 0.01, 0.1, 0.3)):
+        for precision in precisions:
             found, _ = first_steps(DEVICE, precision, *arguments)
             _, gradients = first_steps(DEVICE, precision, *arguments, *still, steps=1)
             off = (found - wanted).abs().amax(1).tolist()
             error = relative(gradients, wanted_gradients)
-            losses = ", ".join(f"{value:.1e}" for value in off)
-            say(f"{name}, {precision}: losses of the first steps off by {losses}; gradients by {error:.1e}")
+            told = ", ".join(f"{value:.1e}" for value in off)
+            say(f"{name}, {precision}: losses of the first steps off by {told}; gradients by {error:.1e}")
+            first, later, gradient = tolerances[precision]
             assert off[0] < first and max(off) < later and error < gradient, f"{name}, {precision}: {off}, {error}"
 
 
-def speed():
-    """Images/s and memory of a training step at the full size."""
-    width, batch, steps = (64, 64, 40) if CUDA else (8, 8, 2)
-    for name, more in (("full", ()), ("no attention", ("--no-gen-attn", "--no-disc-attn"))):
-        for precision in ("fp32", "bf16"):
-            arguments = ["--data=.", "--out=none", f"--device={DEVICE}", f"--precision={precision}", *more]
-            options = train.parse_options([*arguments, f"--width={width}", f"--batch={batch}", "--attn-at=32"])
-            networks = train.make_networks(64, options, DEVICE)
-            autocast = torch.autocast(torch.device(DEVICE).type, torch.bfloat16, enabled=precision == "bf16")
-            real, z = torch.rand(batch, 3, 64, 64), torch.randn(batch, Z_DIM, device=DEVICE)
-            real = real.to(DEVICE, memory_format=torch.channels_last)
-            shifts = torch.randint(-8, 9, (batch, 3, 2), device=DEVICE)
-            for step in range(-16 if CUDA else 0, steps):
-                if step == 0:
-                    if CUDA:
-                        torch.cuda.synchronize()
-                        torch.cuda.reset_peak_memory_stats()
-                    begin = time.perf_counter()
-                train.train_step(*networks, real, z, z, shifts, 0.8 if step % train.R1_EVERY == 0 else 0, autocast)
-            if CUDA:
-                torch.cuda.synchronize()
-            rate = steps * batch / (time.perf_counter() - begin)
-            memory = f", peak memory {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB" if CUDA else ""
-            say(f"step of {name}, width {width}, batch {batch}, {precision}: {rate:,.0f} images/s{memory}")
+def steps():
+    """Time and peak memory of a plain step and one with R1 at the full size; and whether they wait for the GPU."""
+    width, batch, side, rounds = (64, 64, 32, 10) if CUDA else (8, 4, 8, 1)
+    size = f"--width={width}", f"--batch={batch}", f"--attn-at={side}"
+    # cudnn.benchmark comes last, because torch goes on with the kernels that it has found so.
+    for benchmark, (name, more), precision in product(
+        (False, True) if CUDA else (False,),
+        (("full", ()), ("no attention", NO_ATTENTION)),
+        ("bf16", "fp32") if has_bfloat16(DEVICE) else ("fp32",),
+    ):
+        torch.backends.cudnn.benchmark = benchmark
+        turn = training(DEVICE, f"--precision={precision}", *size, *more)
+        turn(0), turn(1)
+        if CUDA:
+            torch.cuda.reset_peak_memory_stats()
+        found = medians({"plain": lambda turn=turn: turn(1), "R1": lambda turn=turn: turn(0)}, rounds, DEVICE)
+        plain, r1 = (1000 * seconds for seconds in found.values())
+        label = f"{name}, {width} x {batch}, {precision}{', cudnn.benchmark' if benchmark else ''}"
+        memory = f", {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB at most" if CUDA else ""
+        rate = 8000 * batch / (7 * plain + r1)
+        say(f"{label}: plain step {plain:.1f} ms, with R1 {r1:.1f} ms, {rate:,.0f} images/s{memory}")
+    torch.backends.cudnn.benchmark = False
+    if not CUDA:
+        say("whether a step waits for the GPU can't be told on a CPU")
+        return
+    turn = training(DEVICE, *size)
+    turn(0), turn(1)
+    torch.cuda.set_sync_debug_mode("error")  # what waits raises a RuntimeError
+    turn(1), turn(8)
+    torch.cuda.set_sync_debug_mode("default")
+    say("neither a plain step nor one with R1 waits for the GPU")
 
 
-def log(folder, last):
-    """A run's log: every row once, all of it finite; its speed."""
-    with open(f"{folder}/log.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    steps = [int(row["step"]) for row in rows]
-    assert steps == list(range(2, int(last) + 1, 2)), steps
-    assert all(math.isfinite(float(row[name])) for row in rows for name in ("d_loss", "g_loss", "d_real", "d_fake"))
-    end = rows[-1]
-    say(
-        f"{folder}, step {last}: d_loss {end['d_loss']}, g_loss {end['g_loss']}, gamma {end['gamma_g'] or '-'} "
-        f"{end['gamma_d'] or '-'}, {end['images_per_s']} images/s"
-    )
+def logs(last, every, *folders):
+    """Runs' logs have every row once, all of it finite; what their last rows say."""
+    for folder in folders:
+        with open(f"{folder}/log.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = [int(row["step"]) for row in rows]
+        assert found == list(range(int(every), int(last) + 1, int(every))), f"{folder}: {found}"
+        values = [float(row[name]) for row in rows for name in ("d_loss", "g_loss", "d_real", "d_fake")]
+        assert all(map(math.isfinite, values)), f"{folder}: a figure isn't finite"
+        figures = ", ".join(f"{name} {rows[-1][name] or '-'}" for name in ("d_loss", "g_loss", "gamma_g", "gamma_d"))
+        say(f"{folder}, step {last}: {figures}, {rows[-1]['images_per_s']} images/s")
 
 
 def resumed(*folders):
@@ -189,18 +212,19 @@ def fid_inputs():
     for name in "bc":
         Path(name).mkdir()
         folder = golden["folders"][name]
-        count = folder["count"] if CUDA else 8
+        count = folder["count"] if CUDA else 4
         for index, pixels in enumerate(recipe.synthetic_images(folder["image_seed"], count, 64)):
             Image.fromarray(pixels).save(f"{name}/{index:05d}.png")
 
 
 def fid_value(*logs):
     """FID as fid.py printed it: the golden one on CUDA, where all pictures are taken; the same in every log."""
-    found = [float(Path(path).read_text(encoding="utf-8").split("FID: ")[1].split()[0]) for path in logs]
+    texts = [Path(path).read_text(encoding="utf-8") for path in logs]
+    found = [float(text.split("FID: ")[1].split()[0]) for text in texts]
     golden = json.loads((GOLDEN / "golden_end_to_end.json").read_text(encoding="utf-8"))["pairs"][1]["exact"]
     wanted = golden if CUDA else found[0]
-    speeds = [line for line in Path(logs[0]).read_text(encoding="utf-8").splitlines() if "a second" in line]
-    say(f"FID {', '.join(map(str, found))}; {f'golden {golden:.4f}; ' if CUDA else ''}{speeds[-1]}")
+    speed = re.findall(r"[\d.,]+ a second", texts[0])[-1]
+    say(f"FID {', '.join(map(str, found))}; {f'golden {golden:.4f}; ' if CUDA else ''}{speed}")
     assert all(abs(value / wanted - 1) < 1e-4 for value in found), f"{found} isn't {wanted}"
 
 

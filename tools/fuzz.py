@@ -6,16 +6,19 @@
 
 Each case spoils one thing of a small world (photos, a run, statistics, a copy of the dogs): an option's value, a
 file, a link, a name or the permissions; and it starts a command with a random encoding.  Good is exit status 0 with
-whole files, or 2 with one line that begins with the script's name and no file changed, or 130.
+whole files, or 2 with one line that begins with the script's name and no file changed, or 130.  What is harmless must
+end with 0, as a log that a spreadsheet saved, and what would give a wrong number with 2, as negative variances.
 """
 
 import argparse
+import csv
 import ctypes
 import io
 import json
 import os
 import random
 import re
+import resource
 import runpy
 import shutil
 import signal
@@ -39,27 +42,33 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import sample  # noqa: F401  (each case is a fork of this process: it needs no time to import torch)
 import train
+from run import COLUMNS
 from tests.golden import recipe
 
 ROOT = Path(train.__file__).parent
+MEMORY = 8 * 2**30  # bytes of address space for a case, so that none takes the machine's
 SMALL = "--width 4 --batch 4 --log-every 1 --sample-every 1 --device cpu --precision fp32"
 COMMANDS = [
     *2 * [f"train.py --data photos --out new --steps 2 {SMALL}"],
-    *2 * ["train.py --resume run --steps 3"],
+    *3 * ["train.py --resume run --steps 3"],
     "sample.py run --device cpu",
     "sample.py run/snapshots/000002.pt --device cpu --out grid.png",
     "sample.py run --device cpu --count 3 --out pictures",
     "sample.py run --device cpu --attention",
     "sample.py run --device cpu --interpolate --step 1",
+    "sample.py run --device cpu --gamma",
+    *["look.py run --out page.html"] * (ROOT / "look.py").exists(),
     "tools/export.py run/snapshots/000002.pt small.pt",
-    "fid.py stats.npz other.npz --device cpu",
+    *2 * ["fid.py stats.npz other.npz --device cpu"],
+    "fid.py stats.npz run --count 10 --weights weights.pth --device cpu",
     "fid.py photos stats.npz --weights weights.pth --device cpu",
     "fid.py photos more --kid --weights weights.pth --device cpu",
     "fid.py --save-stats photos new.npz --weights weights.pth --device cpu",
     *2 * ["data.py --source dogs --out crops"],
     "data.py --source dogs --out crops --split --size 32",
     *2 * ["data.py --pictures photos --out crops"],
-    "experiment/report.py run --out page.html",
+    *2 * ["experiment/report.py run --out page.html"],
+    "experiment/report.py run twin --out page.html",
     "experiment/distort.py blur=1 photos blurred",
     "experiment/distort.py all photos distorted --count 2",
 ]
@@ -89,19 +98,25 @@ def make_world(outside):
         draw(Path(f"photos/sub/{index}.jpg"), 32, 32)
         draw(Path(f"more/{index}.png"), 40, 30)
     Path("dogs/Annotation/n1-dog").mkdir(parents=True)
-    for index in range(5):
+    for index in range(10):  # so that each part of a split has two
         draw(Path(f"dogs/Images/n1-dog/n1_{index}.jpg"), 40, 50)
         box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+        box = f"<object><name>dog</name>{box}</object>"
         size = "<size><width>50</width><height>40</height></size>"
-        Path(f"dogs/Annotation/n1-dog/n1_{index}").write_text(f"<annotation>{size}{box}</annotation>")
+        text = f"<annotation>{size}<object><name>dog</name>{box}</object></annotation>"
+        Path(f"dogs/Annotation/n1-dog/n1_{index}").write_text(text)
     for name in ("stats", "other"):
-        sigma = np.diag(np.where(np.arange(2048) < 9, rng.random(2048), 0))
+        sigma = np.zeros((2048, 2048))  # of 10 pictures, which leaves zeros for float32 to round below zero
+        sigma[:64, :64] = np.cov(rng.random((64, 10)))
         np.savez_compressed(f"{name}.npz", mu=rng.random(2048), sigma=sigma, count=10)
     names = recipe.read_names(ROOT / "tests/golden/inception_names.txt")
     torch.save(recipe.synthetic_state_dict(0, names), outside / "weights.pth")
     Path("weights.pth").symlink_to(outside / "weights.pth")
     status, output = start(f"train.py --data photos --out run --steps 2 {SMALL}".split(), random.Random(0))
     assert status == 0, output
+    Path("run/metrics.csv").write_text("step,count,distance,recall\n1,4,250.1,0.1\n2,4,200.2,0.2\n")
+    Path("run/fid.csv").write_text("step,count,fid,fingerprint\n1,4,300.25,x\n2,4,250.5,x\n")
+    shutil.copytree("run", "twin")
 
 
 def without_privilege():
@@ -128,6 +143,7 @@ def start(arguments, rng, limit=60):
             os.dup2(file.fileno(), 2)
             without_privilege()
             signal.alarm(limit)  # it ends the process
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             if in_c_locale:
                 more = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding}
                 command = [sys.executable, "-m", arguments[0].removesuffix(".py").replace("/", "."), *arguments[1:]]
@@ -170,19 +186,112 @@ def wide_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def spoil_entry(table, wrong, rng):
+    """An entry of a table, or of a table in it, goes or gets one of the wrong values."""
+    key = rng.choice(list(table))
+    while isinstance(table[key], dict) and table[key] and rng.random() < 0.6:
+        table = table[key]
+        key = rng.choice(list(table))
+    if rng.random() < 0.3:
+        del table[key]
+    else:
+        table[key] = rng.choice(wrong)
+    return f"entry {key}"
+
+
 def strange_checkpoint(path, content, rng):
     """A well-formed .pt file with a part missing, of another type or shape, or not finite."""
     content = torch.load(io.BytesIO(content), weights_only=True)
-    inner, key = content, rng.choice(list(content))
-    while isinstance(inner[key], dict) and inner[key] and rng.random() < 0.6:
-        inner = inner[key]
-        key = rng.choice(list(inner))
     wrong = [None, 7, "x", [], {}, torch.zeros(3), float("nan"), torch.tensor(torch.inf), {"step": {}}, -1, 10**30]
-    if rng.random() < 0.3:
-        del inner[key]
-    else:
-        inner[key] = rng.choice(wrong)
+    what = spoil_entry(content, wrong, rng)
     torch.save(content, path)
+    return what
+
+
+def edited_config(path, content, rng):
+    """A JSON file that somebody edited by hand."""
+    content = json.loads(content)
+    what = spoil_entry(content, [None, 7, "x", [], {}, float("nan"), -1, 10**30, True, [1], "é", 0.5, "8"], rng)
+    path.write_text(json.dumps(content), encoding=rng.choice(["utf-8", "utf-8-sig", "utf-16"]))
+    return what
+
+
+def edited_table(path, content, rng):
+    """A .csv file that another program saved: its steps and figures are there, or some are not."""
+    header, *rows = csv.reader(content.decode().splitlines())
+    row = rng.choice(rows)
+    column = rng.randrange(len(row))
+    word = rng.choice(["", "x", "nan", "inf", "-1", "1e999", "1,5", "é", "9" * 30])
+    ways = {
+        "harmless: Windows's line ends": lambda: {"lineterminator": "\r\n"},
+        "harmless: a BOM": lambda: {"encoding": "utf-8-sig"},
+        "harmless: quoted": lambda: {"quoting": csv.QUOTE_ALL},
+        "harmless: fewer digits": lambda: row.__setitem__(1, row[1].rstrip("0")[:6]),
+        "harmless: an empty line": lambda: rows.insert(rng.randrange(3), []),
+        "harmless: half a row": lambda: rows.append(row[: len(row) // 2]),
+        "harmless: a line of text": lambda: rows.insert(rng.randrange(3), ["look at this"]),
+        "another delimiter": lambda: {"delimiter": rng.choice(";\t")},
+        "another encoding": lambda: {"encoding": "utf-16"},
+        "a row twice": lambda: rows.append(list(row)),
+        "another order": lambda: rows.reverse(),
+        "no header": header.clear,
+        "a column fewer": lambda: [one.pop(column) for one in (header, *rows)],
+        f"{header[column]} is {word}": lambda: row.__setitem__(column, word),
+    }
+    way = rng.choice(list(ways))
+    changed = ways[way]()
+    how = {"lineterminator": "\n", **(changed if isinstance(changed, dict) else {})}
+    with open(path, "w", encoding=how.pop("encoding", "utf-8"), newline="") as file:
+        csv.writer(file, **how).writerows([header, *rows])
+    return way
+
+
+def strange_statistics(path, content, rng):
+    """An .npz of another type, of other shapes, or of no covariance."""
+    with np.load(io.BytesIO(content)) as file:
+        arrays = dict(file)
+    at, name = rng.randrange(64), rng.choice(["mu", "sigma"])
+    ways = {
+        "harmless: float32": lambda: arrays.update({name: arrays[name].astype("f4") for name in ("mu", "sigma")}),
+        "harmless: no count": lambda: arrays.pop("count"),
+        "must be refused: not finite": lambda: arrays[name].__setitem__(at, rng.choice([np.nan, np.inf])),
+        "must be refused: a negative variance": lambda: arrays["sigma"].__setitem__((at, at), -5),
+        "must be refused: not symmetric": lambda: arrays["sigma"].__setitem__((at, 64 + at), 1),
+        "must be refused: an entry fewer": lambda: arrays.pop(name),
+        "must be refused: another shape": lambda: arrays.update({name: arrays[name][:-1]}),
+        "must be refused: objects": lambda: arrays.update({name: arrays[name].astype(object)}),
+        "float16": lambda: arrays.update({name: arrays[name].astype("f2")}),
+        "a strange count": lambda: arrays.update(count=rng.choice([-1, 0, "x", [1, 2], np.nan, 10**18])),
+    }
+    way = rng.choice(list(ways))
+    ways[way]()
+    np.savez_compressed(path, **arrays)
+    return way
+
+
+def strange_annotation(path, content, rng):
+    """An annotation with other numbers, things or parts; whatever it holds, the other photos must be cropped."""
+    numbers = ["0", "-5", "1", "20", "25", "40", "100", "5.5", "1e9", "1e999", "nan", "", "x"]
+    text = content.decode()
+    for _ in range(rng.randrange(1, 5)):
+        tag = rng.choice(["width", "height", "xmin", "ymin", "xmax", "ymax"])
+        text = re.sub(f"<{tag}>[^<]*", f"<{tag}>{rng.choice(numbers)}", text)
+    box = re.search("<bndbox>.*</bndbox>", text)[0]
+    ways = {
+        "other numbers": text,
+        "no size": re.sub("<size>.*</size>", "", text),
+        "no box": text.replace(box, ""),
+        "another thing": text.replace(">dog<", f">{rng.choice(['person', '', 'é', 'n' * 999])}<"),
+        "a part": text.replace(box, f"{box}<part><name>head</name>{box}</part>"),
+        "many boxes": text.replace(box, 100 * box),
+    }
+    way = rng.choice(list(ways))
+    path.write_text(ways[way], encoding="utf-8")
+    return f"harmless: {way}: {ways[way][:400]}"
+
+
+STRANGE = {".pt": strange_checkpoint, ".json": edited_config, ".csv": edited_table, ".npz": strange_statistics}
+STRANGE[""] = strange_annotation
 
 
 def spoil_option(arguments, used, rng):
@@ -222,8 +331,8 @@ def spoil_file(arguments, used, rng):
         "an XML bomb": lambda: path.write_text(BOMB, encoding=rng.choice(["utf-8", "utf-16"])),
         "an XML entity": lambda: path.write_text(EXTERNAL, encoding="utf-8"),
     }
-    if path.suffix == ".pt" and rng.random() < 0.5:
-        ways = {"a strange checkpoint": lambda: strange_checkpoint(path, content, rng)}
+    if path.suffix in STRANGE and rng.random() < 0.5:
+        return f"{path}: {STRANGE[path.suffix](path, content, rng)}"
     way = rng.choice(list(ways))
     ways[way]()
     return f"{path}: {way}, at byte {at}"
@@ -296,19 +405,29 @@ def is_whole(path):
             np.load(path)["sigma"]
         elif path.suffix == ".json":
             json.loads(path.read_bytes())
+        elif path.name == "log.csv":
+            header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+            steps = [int(row[0]) for row in rows]
+            numbers = [float(number) for row in rows for cell in row for number in cell.split()]
+            assert header == COLUMNS and steps == sorted(set(steps)) and np.isfinite(numbers).all()
+            assert all(len(row) == len(header) for row in rows)
         return path.suffix != ".part" and (path.suffix != ".html" or path.read_bytes().endswith(b"</html>\n"))
     except Exception:
         return False
 
 
-def fault_of(script, status, output, changed):
-    """What is wrong with how a case ended, or None.  `changed`: paths of new and changed entries."""
+def fault_of(script, what, status, output, changed):
+    """What is wrong with how a case ended, or None.  `what` was spoiled, `changed` are paths of entries."""
     told = [line for line in output.splitlines() if line.startswith(f"{script}: ") and "warning" not in line]
     if Path("pwned").exists():
         return "code in a file was run"
     if status == -signal.SIGALRM:
         return "a hang: still at work after a minute"
     if status not in (0, 2, 130) or "Traceback" in output:
+        return f"status {status}, {output[-2000:]}"
+    if "not enough memory" in output:
+        return f"it took more than {MEMORY >> 30} GiB"
+    if ("harmless" in what and status) or ("must be refused" in what and status == 0):
         return f"status {status}, {output[-2000:]}"
     if status == 2 and (len(told) != 1 or len(told[0]) > 1000):
         return f"not one line: {output[-2000:]}"
@@ -332,14 +451,17 @@ def attempt(case, world):
         shutil.copytree(world, ".", symlinks=True, dirs_exist_ok=True)
         arguments = rng.choice(COMMANDS).split()
         used = {Path(argument).parts[0] for argument in arguments[1:] if Path(argument).exists()}
-        what = rng.choices(list(WAYS), list(WAYS.values()))[0](arguments, used, rng)
+        way = rng.choices(list(WAYS), list(WAYS.values()))[0]
+        what = way(arguments, used, rng) or "see the options"
+        if way is spoil_file and "twin" in used:
+            what = f"harmless to the other run: {what}"
         before = entries_of(Path())
         status, output = start(arguments, rng)
         Path().chmod(0o755)
         after = entries_of(Path())
         changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        tried = f"{arguments} [{what or 'see the options'}]"
-        return tried, fault_of(Path(arguments[0]).name, status, output, changed), status, output
+        fault = fault_of(Path(arguments[0]).name, what, status, output, changed)
+        return f"{arguments} [{what}]", fault, status, output
 
 
 def fuzz(minutes, case=None):

@@ -56,7 +56,7 @@ def contents(out):
             content = torch.from_numpy(np.array(Image.open(path)))
         elif path.suffix == ".pt":
             content = torch.load(path, weights_only=True)
-            content = {key: value for key, value in content.items() if key not in ("config", "log_bytes")}
+            content = {key: value for key, value in content.items() if key != "config"}
         elif path.suffix == ".csv":
             with open(path, encoding="utf-8", newline="") as file:
                 content = [row | {"images_per_s": None} for row in csv.DictReader(file)]

@@ -319,7 +319,7 @@ def print_step(steps=200, count=256):
     toys = (draw_photo(0, index) for index in range(count))  # (image, breed, boxes) each
     crops = [np.array(toy.crop(boxes[0]).resize((32, 32), Image.Resampling.BICUBIC)) for toy, _, boxes in toys]
     photos = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (count, 3, 32, 32)
-    size = ["--width=16", "--batch=16", "--device=cpu", "--precision=fp32"]
+    size = ["--width=16", "--batch=16", "--attn-at=16", "--device=cpu", "--precision=fp32"]
     options = train.parse_options([f"--data={ROOT}", f"--out={os.devnull}", *size])
     gan = train.make_gan(32, options, "cpu")
     for step in range(steps + 1):

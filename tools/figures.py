@@ -323,11 +323,12 @@ def print_step(steps=200, count=256):
     options = train.parse_options([f"--data={ROOT}", f"--out={os.devnull}", *size])
     gan = train.make_gan(32, options, "cpu")
     for step in range(steps + 1):
-        batch = train.draw_batch(0, step, options.batch, count, options.translation * 32)
         r1_weight = options.r1 / 2 * train.R1_EVERY if step % train.R1_EVERY == 0 else 0
+        most = options.translation * 32 if step < steps else 0  # pixels
+        batch = train.draw_batch(0, step, options.batch, count, most)
         if step < steps:
             train.train_step(gan, photos, batch, r1_weight)
-    batch = batch._replace(z_g=batch.z_d, shift=0 * batch.shift, flip=batch.flip & False)
+    batch = batch._replace(z_g=batch.z_d, flip=batch.flip & False)
 
     @torch.no_grad()
     def row(when):

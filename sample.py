@@ -4,15 +4,19 @@ python sample.py                                        dogs of the generator th
 python sample.py runs/full                              an 8x8 grid -> runs/full/grid-030000.png
 python sample.py runs/full --count 5000 --out fake/     5,000 PNG files, for FID tools
 python sample.py runs/full --attention                  where points of a dog look (figure 2)
+python sample.py runs/full --gamma                      the same dogs with attention turned down, and up
 python sample.py runs/full --interpolate                from one dog to another, eight pictures a row
 python sample.py runs/full --step 5000                  any of these from an earlier snapshot
+
+A seed gives the same z to every generator.  The sheets in runs/full/samples/ show other z, those of the training.
 """
 
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run_script
@@ -20,7 +24,9 @@ from data import image_grid, new_folder
 from model import Z_DIM, Generator, build, generate, to_uint8
 
 PRETRAINED = Path(__file__).with_name("pretrained.pt")
-COLOURS = [(255, 64, 64), (64, 224, 64), (80, 144, 255), (255, 208, 0), (240, 96, 255)]  # of the query points
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # of a picture, by the ending of its name
+COLOURS = ["red", "lime", "cyan", "yellow", "violet"]  # of the query points
+GAMMAS = [0, 0.25, 0.5, 0.75, 1, 1.5]  # times what was learned
 
 
 def find_snapshot(place, step=None):
@@ -40,11 +46,13 @@ def find_snapshot(place, step=None):
 def load_generator(path, device="cpu"):
     """A snapshot file -> (Generator in evaluation mode, step).  Raises UserError if it doesn't hold one."""
     snapshot = load_checkpoint(path)
+    if "generator" in snapshot:  # its averaged generator has the trained one's batch-norm statistics
+        raise UserError(f"{path}: a checkpoint, which is for going on; take one of {path.parent / 'snapshots'}")
     try:
         generator = build(Generator, snapshot["config"]["size"], snapshot["config"]["options"])
         generator.load_state_dict(snapshot["generator_ema"])
         return generator.to(device).eval(), int(snapshot["step"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (UserError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no generator of this program in it ({error})") from None
 
 
@@ -92,32 +100,71 @@ def query_points(attention, count):
     return chosen
 
 
-def attention_grid(generator, seed, dogs=6, scale=3):
-    """Figure 2: in each row a generated dog with coloured points, then each point again, and where it looks.
+def labelled(panels, columns, gap=8, size=22):
+    """[(label, image)], the images of one size -> one image, row by row on white; "" leaves a label out."""
+    (width, height), font, y = panels[0][1].size, ImageFont.load_default(size), gap
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    heads = [(size + gap) * any(label for label, _ in row) for row in rows]
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, sum(heads) + len(rows) * (height + gap) + gap), "white")
+    for row, head in zip(rows, heads, strict=True):
+        for column, (label, image) in enumerate(row):
+            x = column * (width + gap) + gap
+            ImageDraw.Draw(sheet).text((x, y), label, "black", font)
+            sheet.paste(image, (x, y + head))
+        y += head + height + gap
+    return sheet
 
-    Raises UserError for a generator without attention.
+
+def attention_row(picture, attention, scale=3):
+    """A picture with coloured points, then for each point where it looks, by the map (N, N) -> Pillow images.
+
+    The square root of the map is drawn, because most maps are a few bright points and would look black elsewhere.
     """
-    if not generator.attention:
-        raise UserError("this generator was trained without attention: there is nothing to show")
+    side, size = math.isqrt(len(attention)), (scale * picture.width, scale * picture.height)
+    cell, row = size[0] // side, [picture.resize(size, Image.Resampling.BICUBIC)]
+    grey = row[0].convert("L").point(lambda value: 0.4 * value + 50).convert("RGB")
+    for point, colour in zip(query_points(attention, len(COLOURS)), COLOURS, strict=True):
+        heat = (attention[point] / attention[point].max()).sqrt().mul(255).byte().view(side, side)
+        heat = Image.fromarray(heat.numpy()).resize(size, Image.Resampling.BILINEAR)
+        row.append(Image.composite(Image.new("RGB", size, colour), grey, heat))
+        y, x = (cell * place for place in divmod(point, side))
+        for image, inside in (row[0], colour), (row[-1], None):
+            box = x - 2, y - 2, x + cell + 1, y + cell + 1
+            ImageDraw.Draw(image).rectangle(box, fill=inside, outline="white", width=2)
+    return row
+
+
+def attention_sheet(generator, seed, dogs=4):
+    """Figure 2: a row for each dog, and so for each layer with attention."""
     pictures, maps = attention_maps(generator, latents(seed, dogs))
-    side = max(map(int, maps))  # the finest layer's map
-    pixels, cell, tiles = pictures.shape[-1] * scale, pictures.shape[-1] * scale // side, []
-    for picture, attention in zip(pictures.cpu(), maps[str(side)], strict=True):
-        picture = F.interpolate(picture[None].float(), size=(pixels, pixels), mode="bicubic").clamp(0, 255)[0]
-        grey, row = picture.mean(dim=0, keepdim=True) * 0.4 + 50, [picture]
-        for point, colour in zip(query_points(attention, len(COLOURS)), torch.tensor(COLOURS), strict=True):
-            colour = colour[:, None, None]
-            heat = attention[point].view(1, 1, side, side) / attention[point].max()
-            # The root, so that weak attention is seen too: maps are often a few bright points on near-black.
-            heat = F.interpolate(heat.sqrt(), size=(pixels, pixels), mode="bilinear")[0]  # (1, pixels, pixels)
-            row.append(grey + heat * (colour - grey))
-            y, x = (place * cell for place in divmod(point, side))
-            here = slice(y, y + cell), slice(x, x + cell)
-            for panel, inside in (picture, colour), (row[-1], row[-1][:, *here].clone()):
-                panel[:, max(0, y - 2) : y + cell + 2, max(0, x - 2) : x + cell + 2] = 255
-                panel[:, *here] = inside
-        tiles += row
-    return image_grid(torch.stack(tiles).byte(), columns=1 + len(COLOURS), gap=4)
+    panels = []
+    for r, layer in maps.items():
+        labels = [f"5 of {r}x{r} points", *(f"{colour} looks at" for colour in COLOURS)]
+        for dog, (picture, attention) in enumerate(zip(pictures, layer, strict=True)):
+            row = attention_row(Image.fromarray(picture.permute(1, 2, 0).numpy()), attention)
+            panels += [(label * (dog == 0), image) for label, image in zip(labels, row, strict=True)]
+    return labelled(panels, columns=1 + len(COLOURS))
+
+
+def gamma_sheet(generator, seed, factors=GAMMAS, dogs=6):
+    """The same dogs in every row, with the gammas of all layers at these factors of what was learned."""
+    rows = []
+    for factor in factors:
+        scaled = deepcopy(generator)
+        for layer in scaled.attention.values():
+            layer.gamma.data *= factor
+        row = image_grid(generate(scaled, latents(seed, dogs)), columns=dogs)
+        row = row.resize((2 * row.width, 2 * row.height), Image.Resampling.BICUBIC)
+        rows.append((f"{factor:.0%} of the learned gamma", row))
+    return labelled(rows, columns=1)
+
+
+def save_picture(image, path):
+    """Write a Pillow image to a file whose name says the format.  Raises UserError if it says none of FORMATS."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: a picture's name must end in {', '.join(FORMATS)}; a folder goes with --count")
+    with atomic_write(path) as temporary:
+        image.save(temporary, FORMATS[path.suffix.lower()], quality=90)
 
 
 def main():
@@ -125,28 +172,31 @@ def main():
     add = parser.add_argument
     add("run", type=Path, nargs="?", default=PRETRAINED, metavar="RUN", help="a run folder, or a snapshot (.pt)")
     add("--step", type=number(int, 0), help="the snapshot of this step; default: the newest")
-    add("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
-    add("--attention", action="store_true", help="draw where points of generated dogs look")
-    add("--interpolate", action="store_true", help="draw the way from one dog to another")
-    add("--out", type=Path, help="the PNG to write, or with --count the folder; default: in the run folder, or here")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--count", type=number(int, 1, 10**6), metavar="N", help="write N single pictures")
+    what.add_argument("--attention", action="store_true", help="draw where points of generated dogs look")
+    what.add_argument("--gamma", action="store_true", help="draw the same dogs with other gammas")
+    what.add_argument("--interpolate", action="store_true", help="draw the way from one dog to another")
+    add("--out", type=Path, help="the .png or .jpg, with --count the folder; default: in the run folder, or here")
     parser.add_seed_and_device()
     args = parser.parse_args()
-    if bool(args.count) + args.attention + args.interpolate > 1:
-        parser.error("--count, --attention, --interpolate: take one")
     generator, step = load_generator(find_snapshot(args.run, args.step), args.device)
     folder = Path() if args.run.suffix == ".pt" else args.run
+    if (args.attention or args.gamma) and not generator.attention:
+        raise UserError(f"{args.run}: this generator was trained without attention, so there is nothing to show")
     if args.count:
         write_pictures(generator, args.seed, args.count, args.out or folder / f"pictures-{step:06d}")
         return
     if args.attention:
-        name, grid = "attention", attention_grid(generator, args.seed)
+        name, picture = "attention", attention_sheet(generator, args.seed)
+    elif args.gamma:
+        name, picture = "gamma", gamma_sheet(generator, args.seed)
     elif args.interpolate:
-        name, grid = "interpolation", image_grid(interpolation(generator, args.seed))
+        name, picture = "interpolation", image_grid(interpolation(generator, args.seed))
     else:
-        name, grid = "grid", image_grid(generate(generator, latents(args.seed, 64)))
+        name, picture = "grid", image_grid(generate(generator, latents(args.seed, 64)))
     out = args.out or folder / f"{name}-{step:06d}.png"
-    with atomic_write(out) as temporary:
-        grid.save(temporary, "PNG")
+    save_picture(picture, out)
     print(out)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
 import sample
 from common import UserError, load_checkpoint
 from data import image_grid, load_folder, read_image
-from model import generate
+from model import Generator, generate
 from tools.export import export
 
 
@@ -75,6 +75,11 @@ def test_files_that_hold_no_generator_are_named(run_folder, tmp_path):
             sample.load_generator(path)
 
 
+def test_a_checkpoint_is_no_snapshot(run_folder, command):
+    with pytest.raises(UserError, match=f"{run_folder}/checkpoint.pt: a checkpoint.*{run_folder}/snapshots"):
+        command(run_folder / "checkpoint.pt")
+
+
 def test_an_exported_generator_is_half_as_large_and_makes_the_same_pictures(run_folder, tmp_path):
     source, small = sample.find_snapshot(run_folder), tmp_path / "small.pt"
     export(source, small)
@@ -122,12 +127,13 @@ def test_interpolation_goes_from_the_picture_of_one_z_to_that_of_another_along_a
 
 
 def test_attention_maps_are_those_that_made_the_pictures(generator):
-    z, seen = sample.latents(0, 3), []
-    generator.attention["16"].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    z, seen, layer = sample.latents(0, 3), [], generator.attention["16"]
+    layer.register_forward_hook(lambda layer, given, returned: seen.append((given[0], returned[0])))
     pictures, maps = sample.attention_maps(generator, z)
     assert torch.equal(pictures, generate(generator, z))
     assert list(maps) == ["16"] and maps["16"].shape == (3, 256, 256)
-    torch.testing.assert_close(maps["16"], generator.attention["16"].map_of(seen[0]))
+    (x, y), value = seen[0], layer.value(seen[0][0]).flatten(2)  # (3, C, 256)
+    torch.testing.assert_close(x + layer.gamma * (value @ maps["16"].mT).view(x.shape), y)
     torch.testing.assert_close(maps["16"].sum(dim=2), torch.ones(3, 256))
 
 
@@ -138,24 +144,52 @@ def test_query_points_look_at_different_things():
     assert sorted(int(attention[point].argmax()) for point in points) == [0, 1, 2]
 
 
-def test_an_attention_grid_has_a_row_for_each_dog_and_its_heat_where_the_map_has_it(generator, monkeypatch):
-    corner = torch.zeros(2, 256, 256)
-    corner[:, :, 0] = 1  # all look at the top left
-    pictures = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    monkeypatch.setattr(sample, "attention_maps", lambda generator, z: (pictures, {"16": corner}))
+def test_a_row_shows_the_points_and_the_heat_where_the_map_has_it(monkeypatch):
     points = [0x88, 0xC8, 0xC9, 0xCA, 0xFF]  # row and column
     monkeypatch.setattr(sample, "query_points", lambda attention, count: points)
-    grid = np.array(sample.attention_grid(generator, 0, dogs=2, scale=2))
-    tile, columns = 64 + 4, 1 + len(sample.COLOURS)
-    assert grid.shape == (2 * tile + 4, columns * tile + 4, 3)
-    for column, (point, colour) in enumerate(zip(points, sample.COLOURS, strict=True), 1):
-        overlay = grid[4:tile, column * tile + 4 : (column + 1) * tile]
-        assert np.abs(overlay[0, 0].astype(int) - colour).max() <= 1
+    corner = torch.zeros(256, 256)
+    corner[:, 15] = 1  # all look at the top right
+    picture, *panels = map(np.array, sample.attention_row(Image.new("RGB", (32, 32)), corner, scale=2))
+    for panel, point, colour in zip(panels, points, sample.COLOURS, strict=True):
         y, x = (4 * place for place in divmod(point, 16))
-        assert (grid[4 + y, 4 + x] == colour).all()  # marked in the picture
-        assert (overlay[y - 1, x] == 255).all() and (overlay[y, x] == 50).all()  # framed where its heat is shown
-        overlay[y - 2 : y + 6, x - 2 : x + 6] = 50
-        assert (overlay[32:, 32:] == 50).all()  # of a black picture
+        assert tuple(panel[0, -1]) == tuple(picture[y, x]) == ImageColor.getrgb(colour)
+        assert (picture[y - 1, x] == 255).all() and (panel[y - 1, x] == 255).all()  # framed in both
+        panel[y - 2 : y + 6, x - 2 : x + 6] = 50
+        assert (panel[:, :32] == 50).all() and (panel[32:] == 50).all()  # of a black picture
+
+
+def test_every_layer_with_attention_has_its_rows(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sample, "labelled", lambda panels, columns: shown.append([label for label, _ in panels]))
+    sample.attention_sheet(Generator(32, 4, (8, 16)).eval(), 0, dogs=2)
+    rows = [shown[0][i : i + 6] for i in range(0, 24, 6)]
+    assert [row[0] for row in rows] == ["5 of 8x8 points", "", "5 of 16x16 points", ""]
+    assert rows[0][1:] == rows[2][1:] == [f"{colour} looks at" for colour in sample.COLOURS]
+
+
+def test_a_labelled_sheet_has_every_image_in_its_place_and_ink_only_above_labelled_ones():
+    images = [Image.new("RGB", (40, 10), colour) for colour in ("red", "lime", "blue", "cyan")]
+    sheet = np.array(sample.labelled(list(zip(["a", "b", "", ""], images, strict=True)), columns=2, gap=4, size=12))
+    assert sheet.shape == (16 + 2 * 14 + 4, 2 * 44 + 4, 3)
+    for image, (y, x) in zip(images, ((20, 4), (20, 48), (34, 4), (34, 48)), strict=True):
+        assert np.array_equal(sheet[y : y + 10, x : x + 40], np.array(image))
+    assert sheet[4:20, 4:44].min() < 128 and sheet[4:20, 48:88].min() < 128 and sheet[30:34].min() == 255
+
+
+def test_rows_of_a_gamma_sheet_are_the_same_dogs_at_parts_of_every_gamma_which_stays(monkeypatch):
+    generator = Generator(32, 4, (8, 16)).eval()
+    for layer, gamma in zip(generator.attention.values(), (0.5, -3), strict=True):
+        layer.gamma.data.fill_(gamma)
+    seen = []
+    monkeypatch.setattr(sample, "labelled", lambda rows, columns: seen.extend(rows))
+    sample.gamma_sheet(generator, 3, [0, 0.5, 1], dogs=4)
+    assert [layer.gamma.item() for layer in generator.attention.values()] == [0.5, -3]
+    assert [label for label, _ in seen] == [f"{percent} of the learned gamma" for percent in ("0%", "50%", "100%")]
+    for (_, row), gammas in zip(seen, ((0, 0), (0.25, -1.5), (0.5, -3)), strict=True):
+        for layer, gamma in zip(generator.attention.values(), gammas, strict=True):
+            layer.gamma.data.fill_(gamma)
+        wanted = image_grid(generate(generator, sample.latents(3, 4)), columns=4)
+        assert np.array_equal(np.array(row), np.array(wanted.resize(row.size, Image.Resampling.BICUBIC)))
 
 
 # The command --------------------------------------------------------------------------------------------------
@@ -176,26 +210,37 @@ def test_the_command_writes_so_many_pictures(run_folder, command, tmp_path):
     assert len(load_folder(run_folder / "pictures-000010")) == 70
 
 
-@pytest.mark.parametrize("more", [["--count=3", "--attention"], ["--interpolate", "--attention"]])
-def test_two_things_at_once_are_refused(more, run_folder, command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="take one"):
+def test_a_picture_is_what_the_ending_of_its_name_says_or_refused(run_folder, command, tmp_path):
+    for name, kind in (("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG")):
+        command(run_folder, "--out", tmp_path / name)
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
+    before = sorted(tmp_path.iterdir())
+    for name in ("a.txt", "a", "fake"):
+        with pytest.raises(UserError, match=rf"{name}: .* must end in \.png"):
+            command(run_folder, "--out", tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("more", [["--count=3", "--attention"], ["--interpolate", "--gamma"]])
+def test_two_things_at_once_are_refused(more, run_folder, command):
+    with pytest.raises(UserError, match="not allowed with"):
         command(run_folder, *more)
-    assert not list(tmp_path.iterdir())
 
 
 def test_attention_of_a_generator_without_any_is_refused(begin, command, tmp_path):
     out = begin(tmp_path / "run", "--steps=1", "--no-gen-attn")
-    with pytest.raises(UserError, match="without attention"):
-        command(out, "--attention")
+    for option in "--attention", "--gamma":
+        with pytest.raises(UserError, match="without attention"):
+            command(out, option)
     assert not list(out.glob("*.png"))
 
 
 def test_without_a_run_the_generator_that_comes_along_is_shown(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert sample.PRETRAINED.stat().st_size < 8e6
-    for option, name in (((), "grid"), (("--attention",), "attention"), (("--interpolate",), "interpolation")):
-        path = Path(command(*option).strip())
+    for options, name in ([], "grid"), (["--attention"], "attention"), (["--interpolate"], "interpolation"):
+        path = Path(command(*options).strip())
         assert path.name.startswith(name) and np.asarray(Image.open(path)).std() > 20
 
 

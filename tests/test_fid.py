@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 import common
 import fid
+import inception as network
 
 GOLDEN = Path(__file__).parent / "golden"
 FEATURES = np.load(GOLDEN / "golden_features.npz")
@@ -39,7 +40,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def inception(weights):
-    return fid.load_inception(weights)
+    return network.load_inception(weights)
 
 
 class Colours(nn.Module):
@@ -51,7 +52,7 @@ class Colours(nn.Module):
 
     def forward(self, images):
         assert all(image[0].numel() <= 299**2 for image in images)  # large ones never come at their full size
-        images = torch.cat([fid.resize(image[None]) for image in images])
+        images = torch.cat([network.resize(image[None]) for image in images])
         return torch.cat([images.mean((2, 3)), images.std((2, 3))], 1) @ self.mix
 
 
@@ -63,7 +64,7 @@ def command(monkeypatch, capsys):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["fid.py", *map(str, arguments), "--device", "cpu"])
         try:
-            common.run(fid.main)
+            common.run_script(fid.main)
             status = 0
         except SystemExit as stop:
             status = stop.code
@@ -137,25 +138,25 @@ def test_weights_of_another_network_are_refused_naming_the_entry(tmp_path, spoil
     state = {name: torch.zeros(()).expand(shape) for name, shape in NAMES}
     spoil(state)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(fid.UserError, match=f"(?s)other.pth: not the weights.*{name}"):
-        fid.load_inception(tmp_path / "other.pth")
+    with pytest.raises(common.UserError, match=f"(?s)other.pth: not the weights.*{name}"):
+        network.load_inception(tmp_path / "other.pth")
 
 
 def test_weights_are_fetched_once_and_checked_and_offline_one_hears_what_to_do(monkeypatch, tmp_path, weights, capsys):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     offline, path = f"http://127.0.0.1:1/{weights.name}", tmp_path / "hub/checkpoints" / weights.name
-    monkeypatch.setattr(fid, "URL", offline)
-    with pytest.raises(fid.UserError) as caught:
-        fid.load_inception()
+    monkeypatch.setattr(network, "URL", offline)
+    with pytest.raises(common.UserError) as caught:
+        network.load_inception()
     assert all(part in str(caught.value) for part in (offline, str(path), "--weights"))
-    monkeypatch.setattr(fid, "URL", weights.as_uri())
-    with pytest.raises(fid.UserError, match="hash"):
-        fid.load_inception()
+    monkeypatch.setattr(network, "URL", weights.as_uri())
+    with pytest.raises(common.UserError, match="hash"):
+        network.load_inception()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # nothing half or wrong stays
-    monkeypatch.setattr(fid, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
-    fid.load_inception()
-    monkeypatch.setattr(fid, "URL", offline)
-    fid.load_inception()
+    monkeypatch.setattr(network, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
+    network.load_inception()
+    monkeypatch.setattr(network, "URL", offline)
+    network.load_inception()
     assert "warning" not in capsys.readouterr().err
 
 
@@ -227,13 +228,13 @@ def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
         nudged = a.copy()
         nudged[0, 0] *= 1 + 1e-15
         assert 0 <= fid.frechet_distance(np.zeros(30), a, np.zeros(30), nudged) < 1e-12
-    with pytest.raises(fid.UserError, match="finite"):
+    with pytest.raises(common.UserError, match="finite"):
         fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), np.full((3, 3), np.nan))
 
 
 def test_what_is_no_covariance_has_no_distance_rather_than_zero():
     broken = np.diag([-5.0, 1.0, 1.0])
-    with pytest.raises(fid.UserError, match="covariance"):
+    with pytest.raises(common.UserError, match="covariance"):
         fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), broken)
 
 

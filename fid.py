@@ -68,11 +68,11 @@ def factor(sigma, name="sigma"):
     a[pivots - 1] = np.tril(lower)[:, :columns]
     if np.abs(sigma - a @ a.T).max() > 1e-10 * (1 + np.abs(sigma).max()):  # 1: of equal pictures rounding is all
         values, vectors = np.linalg.eigh(sigma)
-        # Statistics that were stored as float32 are off by 1e-7 of themselves, which moves eigenvalues by less.
+        # An .npz may hold float32, which rounds by 1e-7: eigenvalues move by less than 1e-6 of the largest.
         if values[0] < -1e-6 * values[-1]:
             raise UserError(f"{name}: no covariance, because it has negative variances")
-        noise = values > -values[0]  # rounding reaches as far above 0 as below
-        a = vectors[:, noise] * np.sqrt(values[noise])
+        sound = values > -values[0]  # because rounding reaches as far above 0 as below
+        a = vectors[:, sound] * np.sqrt(values[sound])
     return a
 
 
@@ -113,22 +113,22 @@ def kernel_sums(x, y, same=False):
 def squared_mmd(x, y):
     """KID, the squared maximum mean discrepancy (Binkowski et al. 2018) of features (N, d), (M, d), float64.
 
-    Returns the unbiased estimate over all pairs, and its standard error.  With few pictures FID comes out too high,
-    KID only less certain.  N and M are 4 or more.
+    Returns the unbiased estimate over all pairs, and its standard error (where the sets are alike, a tenth too large).
+    With few pictures FID comes out too high, KID only less certain.  N and M are 4 or more.
     """
     n, m = len(x), len(y)
     (xx, xx2), (yy, yy2), (xy, xy2), (yx, _) = (
         kernel_sums(*sides) for sides in ((x, x, True), (y, y, True), (x, y), (y, x))
     )
     estimate = xx.mean() / (n - 1) + yy.mean() / (m - 1) - 2 * xy.mean() / m
-    # The jackknife: without picture i the estimate changes by 2 (within - across) / (n - 1), where these are by how
-    # much the picture is more like its own set and like the other than the mean picture is.
+    # The jackknife: without picture i the estimate falls by 2 (within - across) / (n - 1), where these tell how much
+    # more like its own set, and like the other set, the picture is than the mean picture is.
     within = (xx - xx.mean()) / (n - 2), (yy - yy.mean()) / (m - 2)
     across = (xy - xy.mean()) / m, (yx - yx.mean()) / n
     jackknife = 4 * ((within[0] - across[0]).var() / n + (within[1] - across[1]).var() / m)
-    # It counts twice the variance that comes from pairs rather than single pictures (Efron and Stein 1981), which is
-    # all there is where the sets are alike.  So that part, the kernel's mean square without its rows' and columns'
-    # means, is taken off once.
+    # It counts twice what comes from pairs of pictures rather than from single ones (Efron and Stein 1981), and where
+    # the sets are alike that is all.  So this part, which the kernel without its rows' and columns' means gives, is
+    # taken off once.
     pairs = 4 * (xy2 - xy.sum() ** 2 / (n * m) - m * across[0].square().sum() - n * across[1].square().sum())
     pairs /= n * m * (n - 1) * (m - 1)
     for k, sums, squares, a in ((n, xx, xx2, within[0]), (m, yy, yy2, within[1])):

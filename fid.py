@@ -71,7 +71,7 @@ def factor(sigma, name="sigma"):
         # An .npz may hold float32, which rounds by 1e-7: eigenvalues move by less than 1e-6 of the largest.
         if values[0] < -1e-6 * values[-1]:
             raise UserError(f"{name}: no covariance, because it has negative variances")
-        sound = values > -values[0]  # because rounding reaches as far above 0 as below
+        sound = values > -2 * values[0]  # because rounding reaches about as far above 0 as below
         a = vectors[:, sound] * np.sqrt(values[sound])
     return a
 
@@ -247,7 +247,7 @@ def run_distances(run, real, inception, device, seed, count):
     against, distances = [str(count), digest.hexdigest()[:12]], {}
     paths = {int(path.stem): path for path in (run / "snapshots").glob("*.pt") if path.stem.isdigit()}
     with suppress(FileNotFoundError):
-        for row in csv.reader(file.read_text(encoding="utf-8-sig", errors="replace").splitlines()):
+        for row in csv.reader(file.read_text(encoding="utf-8", errors="replace").splitlines()):
             with suppress(ValueError):  # of a row that another program broke
                 if row[1::2] == against:
                     distances[int(row[0])] = float(row[2])

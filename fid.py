@@ -4,17 +4,22 @@
     python fid.py real/ fake/ --kid                  KID before it: what a few hundred pictures are enough for
     python fid.py --save-stats real/ real.npz        keep a folder's statistics (34 MB), which pytorch-fid reads, too
     python fid.py real.npz fake/                     either side may be such a file
-    torchrun --nproc-per-node 2 fid.py real/ fake/   the pictures shared out, the same numbers
+    python fid.py real.npz runs/full                 or a run: each snapshot's FID, 5,000 pictures -> runs/full/fid.csv
+    torchrun --nproc-per-node 2 fid.py real/ fake/   the pictures are shared out, and the numbers stay the same
 
-The last line printed is "FID: 12.3456", pytorch-fid's number for folders of more than 2,048 pictures.  Its weights for
-the Inception network (91 MB) are fetched once, to where torch.hub keeps such files.
+The last line printed is "FID: 12.3456", pytorch-fid's number for folders of more than 2,048 pictures.  As there, what
+lies under transparency shows; but pytorch-fid reads fewer kinds of files (.jpg, no .JPG) and clips grey of 16 bits.
+Inception's weights (91 MB) are fetched once, to where torch.hub keeps such files.
 """
 
+import csv
 import hashlib
+import json
+import math
 import sys
 import time
-from collections import OrderedDict, namedtuple
-from functools import partial
+from collections import namedtuple
+from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -22,167 +27,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from scipy.linalg.lapack import dpstrf
-from torch import nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from common import Parser, Progress, UserError, atomic_write, load_checkpoint, run_script
-from data import list_images, read_image
+from common import Parser, Progress, UserError, atomic_write, number, run_script
+from data import list_images, open_picture, read_image
+from inception import FEATURES, load_inception, resize
+from model import generate
 from parallel import init_processes, rank, world_size
+from sample import find_snapshot, latents, load_generator
 
-URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
-SHA256 = "6726825d"  # the first digits of the file's
-FEATURES = 2048
 Moments = namedtuple("Moments", "mu sigma count")  # float64 arrays (2048,) and (2048, 2048), and an int
 
 
-# Inception-v3 (Szegedy et al. 2015).
-# The weights are those of the network of 2015, which differs from today's: average pools leave the padding out of the
-# average, the last block pools the maximum, and there are 1008 classes.
-
-average_pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
-max_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
-halve = partial(F.max_pool2d, kernel_size=3, stride=2)
-
-
-def branches(kind, c=192, pool=average_pool):
-    """What goes on in a block: branches side by side, whose results are concatenated.
-
-    A branch is a list of layers, one after the other: a pool, or a convolution as (name in the file of weights, output
-    channels, kernel = 1, stride = 1).  c: channels that blocks differ in.  Beginnings in common are computed once.
-    """
-    return {
-        "A": [[("branch1x1", 64)],
-              [("branch5x5_1", 48), ("branch5x5_2", 64, 5)],
-              [("branch3x3dbl_1", 64), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)],
-              [pool, ("branch_pool", c)]],
-        "B": [[("branch3x3", 384, 3, 2)],
-              [("branch3x3dbl_1", 64), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3, 2)],
-              [halve]],
-        "C": [[("branch1x1", 192)],  # 7x7 as 1x7 and 7x1: 14 weights instead of 49
-              [("branch7x7_1", c), ("branch7x7_2", c, (1, 7)), ("branch7x7_3", 192, (7, 1))],
-              [("branch7x7dbl_1", c), ("branch7x7dbl_2", c, (7, 1)), ("branch7x7dbl_3", c, (1, 7)),
-               ("branch7x7dbl_4", c, (7, 1)), ("branch7x7dbl_5", 192, (1, 7))],
-              [pool, ("branch_pool", 192)]],
-        "D": [[("branch3x3_1", 192), ("branch3x3_2", 320, 3, 2)],
-              [("branch7x7x3_1", 192), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1)),
-               ("branch7x7x3_4", 192, 3, 2)],
-              [halve]],
-        "E": [[("branch1x1", 320)],
-              [("branch3x3_1", 384), ("branch3x3_2a", 384, (1, 3))],
-              [("branch3x3_1", 384), ("branch3x3_2b", 384, (3, 1))],
-              [("branch3x3dbl_1", 448), ("branch3x3dbl_2", 384, 3), ("branch3x3dbl_3a", 384, (1, 3))],
-              [("branch3x3dbl_1", 448), ("branch3x3dbl_2", 384, 3), ("branch3x3dbl_3b", 384, (3, 1))],
-              [pool, ("branch_pool", 192)]],
-    }[kind]  # fmt: skip
-
-
-def convolution(inputs, outputs, kernel=1, stride=1, padding="same"):
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding if stride == 1 else "valid", bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs, eps=0.001), relu=nn.ReLU(inplace=True)))
-
-
-class Block(nn.Module):
-    """(B, inputs, H, W) -> what the branches give, concatenated along the channels."""
-
-    def __init__(self, inputs, *table):
-        super().__init__()
-        self.branches = branches(*table)
-        for branch in self.branches:
-            channels = inputs
-            for name, outputs, *shape in (layer for layer in branch if not callable(layer)):
-                self.add_module(name, convolution(channels, outputs, *shape))
-                channels = outputs
-
-    def forward(self, x):
-        outputs, computed = [], {}
-        for branch in self.branches:
-            y = x
-            for layer in branch:
-                if callable(layer):
-                    y = layer(y)
-                elif layer[0] in computed:
-                    y = computed[layer[0]]
-                else:
-                    y = computed[layer[0]] = self.get_submodule(layer[0])(y)
-            outputs.append(y)
-        return torch.cat(outputs, 1)
-
-
-def resize(images):
-    """(B, 3, H, W) -> (B, 3, 299, 299), bilinear and not antialiased, as in pytorch-fid."""
-    return F.interpolate(images, (299, 299), mode="bilinear", align_corners=False)
-
-
-class Inception(nn.Sequential):
-    """The network whose features FID compares; `load_inception` gives it with its weights."""
-
-    def __init__(self):
-        layers = OrderedDict(  # from images (B, 3, 299, 299) in [-1, 1]
-            Conv2d_1a_3x3=convolution(3, 32, 3, stride=2),  # (B, 32, 149, 149)
-            Conv2d_2a_3x3=convolution(32, 32, 3, padding="valid"),  # (B, 32, 147, 147)
-            Conv2d_2b_3x3=convolution(32, 64, 3),  # (B, 64, 147, 147)
-            maxpool1=nn.MaxPool2d(3, stride=2),  # (B, 64, 73, 73)
-            Conv2d_3b_1x1=convolution(64, 80),  # (B, 80, 73, 73)
-            Conv2d_4a_3x3=convolution(80, 192, 3, padding="valid"),  # (B, 192, 71, 71)
-            maxpool2=nn.MaxPool2d(3, stride=2),  # (B, 192, 35, 35)
-            Mixed_5b=Block(192, "A", 32),  # (B, 256, 35, 35)
-            Mixed_5c=Block(256, "A", 64),  # (B, 288, 35, 35)
-            Mixed_5d=Block(288, "A", 64),  # (B, 288, 35, 35)
-            Mixed_6a=Block(288, "B"),  # (B, 768, 17, 17)
-            Mixed_6b=Block(768, "C", 128),  # (B, 768, 17, 17), and so the next three
-            Mixed_6c=Block(768, "C", 160),
-            Mixed_6d=Block(768, "C", 160),
-            Mixed_6e=Block(768, "C", 192),
-            Mixed_7a=Block(768, "D"),  # (B, 1280, 8, 8)
-            Mixed_7b=Block(1280, "E"),  # (B, 2048, 8, 8)
-            Mixed_7c=Block(2048, "E", 192, max_pool),  # (B, 2048, 8, 8); its mean over 8x8 are the features
-            fc=nn.Linear(FEATURES, 1008),  # from the features to the classes: in the file, and not used here
-        )
-        super().__init__(layers)
-
-    @torch.no_grad()
-    def forward(self, images):
-        """Floats in [0, 1], (B, 3, H, W) or a list of (3, H, W) of any sizes -> features (B, 2048), float32."""
-        device, features = self.fc.weight.device, []
-        # 16 is fastest on a CPU: more leave its cache, with fewer a single thread gets a slow 1x1 convolution.
-        step = 16 if device.type == "cpu" else len(images)
-        # TF32 keeps 10 bits of float32's 23, autocast 7: not pytorch-fid's numbers any more.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.autocast(device.type, enabled=False):
-            for start in range(0, len(images), step):
-                x = 2 * torch.cat([resize(image[None].to(device)) for image in images[start : start + step]]) - 1
-                for layer in list(self)[:-1]:
-                    x = layer(x)
-                features.append(x.mean((2, 3)))
-        return torch.cat(features)
-
-
-def load_inception(weights=None, device="cpu"):
-    """The Inception network on a device.  `weights`: a file; None: pytorch-fid's, fetched once to torch.hub's cache.
-
-    Raises UserError when there are none, or when they are another network's, naming an entry.
-    """
-    path = Path(weights or f"{torch.hub.get_dir()}/checkpoints/{URL.rpartition('/')[2]}")
-    if not weights and not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(URL, path, hash_prefix=SHA256)  # whole and right, or not at all
-        except Exception as error:  # no network, a full disk, another file: each has several kinds
-            advice = f"get {URL} (91 MB), put it at {path} or name it: --weights (train.py: --inception)"
-            raise UserError(f"Inception's weights can't be fetched ({error}): {advice}") from None
-    state = load_checkpoint(path)
-    with torch.device("meta"):  # no time for weights that are replaced
-        inception = Inception().eval()
-    try:
-        inception.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:  # it names the entries
-        raise UserError(f"{path}: not the weights of FID's Inception: {str(error)[:300]} ...") from None
-    if rank() == 0 and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(SHA256):
-        print(f"warning: {path} isn't the usual file ({SHA256}...): numbers differ from others'", file=sys.stderr)
-    for part in inception.modules():
-        if hasattr(part, "bn"):  # batch norm with fixed statistics scales and shifts: weights can do that at once
-            part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), nn.Identity()
-    return inception.to(device, torch.float32, memory_format=torch.channels_last)
+# Statistics and distances -------------------------------------------------------------------------------------
 
 
 def collect(batches, width=FEATURES):
@@ -190,32 +46,33 @@ def collect(batches, width=FEATURES):
 
     float64 sums: 34 MB, however many pictures there are.  sigma is divided by count - 1, as np.cov does.
     """
-    count, mean = torch.tensor(0), torch.zeros(width, dtype=torch.float64)
-    products = torch.zeros(width, width, dtype=torch.float64)
+    sums = [torch.zeros(shape, dtype=torch.float64) for shape in ((), (width,), (width, width))]
     for features in batches:
-        features = features.cpu().double()  # in this order: mps has no float64
+        features = (features.cpu() if features.device.type == "mps" else features).double()  # mps has no float64
+        count, total, products = sums = [x.to(features.device) for x in sums]
         count += len(features)
-        mean += features.sum(0)
+        total += features.sum(0)
         products.addmm_(features.T, features)
+    count, total, products = (x.cpu() for x in sums)
     if dist.is_initialized():
-        for total in (count, mean, products):
-            dist.all_reduce(total)
-    if count < 2:
-        raise UserError("one picture has no covariance: FID needs 2 or more a side, better 10,000")
-    mean /= count
-    return Moments(mean.numpy(), ((products - count * mean.outer(mean)) / (count - 1)).numpy(), count.item())
+        for x in (count, total, products):
+            dist.all_reduce(x)
+    mean = total / count
+    return Moments(mean.numpy(), ((products - count * mean.outer(mean)) / (count - 1)).numpy(), int(count))
 
 
-def factor(sigma):
-    """Covariance (d, d) -> A (d, rank) with sigma = A A^T: Cholesky that stops where only rounding is left.
-
-    Raises UserError where more is left: negative variances, which would give a distance that is too small.
-    """
-    lower, pivots, columns, _ = dpstrf(sigma, lower=1)
+def factor(sigma, name="sigma"):
+    """Covariance (d, d) -> A (d, rank) with sigma = A A^T.  Raises UserError where it has negative variances."""
+    lower, pivots, columns, _ = dpstrf(sigma, lower=1)  # Cholesky that stops where only rounding is left
     a = np.empty((len(sigma), columns))
     a[pivots - 1] = np.tril(lower)[:, :columns]
-    if abs(np.trace(sigma) - np.sum(a**2)) > 1e-6 * (1 + np.sum(a**2)):  # 1: pictures all alike leave rounding only
-        raise UserError("FID of a matrix that is no covariance: it has negative variances")
+    if np.abs(sigma - a @ a.T).max() > 1e-10 * (1 + np.abs(sigma).max()):  # 1: of equal pictures rounding is all
+        values, vectors = np.linalg.eigh(sigma)
+        # An .npz may hold float32, which rounds by 1e-7: eigenvalues move by less than 1e-6 of the largest.
+        if values[0] < -1e-6 * values[-1]:
+            raise UserError(f"{name}: no covariance, because it has negative variances")
+        sound = values > -2 * values[0]  # because rounding reaches about as far above 0 as below
+        a = vectors[:, sound] * np.sqrt(values[sound])
     return a
 
 
@@ -238,27 +95,49 @@ def frechet_distance(mu1, sigma1, mu2, sigma2):
     return max(0.0, float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * root))
 
 
-def squared_mmd(x, y):
-    """Unbiased estimate of the squared maximum mean discrepancy from features (N, d), (M, d), float64."""
-    xx, yy, xy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    # A picture's likeness to itself doesn't count: that would be the bias.
-    return sum((k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (xx, yy)) - 2 * xy.mean()
+def kernel_sums(x, y, same=False):
+    """The kernel (x.y / d + 1)^3 of features (N, d), (M, d): its rows' sums (N,), and the sum of all its squares.
 
-
-def kernel_distance(real, fake, seed=0):
-    """The Kernel Inception Distance (Binkowski et al. 2018) of features (N, d), (M, d) -> (mean, standard error).
-
-    Unbiased: with few pictures FID comes out too high, KID only less certain.  The features are dealt at random into
-    10 blocks (more where a block would have over 1,000); the spread of the blocks' estimates tells how certain.
+    `same`: x and y are one set, and a picture's likeness to itself doesn't count, because that would be a bias.
     """
-    fewest, most = sorted((len(real), len(fake)))
-    if fewest < 4:
-        raise UserError(f"--kid needs 4 or more pictures a side, here {len(real)} and {len(fake)}")
-    blocks = min(max(10, -(-most // 1000)), fewest // 2)  # two pictures or more in each
-    generator = torch.Generator().manual_seed(seed)
-    sides = [x[torch.randperm(len(x), generator=generator)].tensor_split(blocks) for x in (real, fake)]
-    estimates = torch.stack([squared_mmd(x.double(), y.double()) for x, y in zip(*sides, strict=True)])
-    return estimates.mean().item(), estimates.std().item() / blocks**0.5
+    sums, squares = [], 0.0
+    for start in range(0, len(x), 1000):  # because the kernel of 10,000 pictures would take 800 MB at once
+        kernel = (x[start : start + 1000] @ y.T / x.shape[1] + 1) ** 3
+        if same:
+            kernel.diagonal(start).zero_()
+        sums.append(kernel.sum(1))
+        squares += kernel.square().sum()
+    return torch.cat(sums), squares
+
+
+def squared_mmd(x, y):
+    """KID, the squared maximum mean discrepancy (Binkowski et al. 2018) of features (N, d), (M, d), float64.
+
+    Returns the unbiased estimate over all pairs, and its standard error (where the sets are alike, a tenth too large).
+    With few pictures FID comes out too high, KID only less certain.  N and M are 4 or more.
+    """
+    n, m = len(x), len(y)
+    (xx, xx2), (yy, yy2), (xy, xy2), (yx, _) = (
+        kernel_sums(*sides) for sides in ((x, x, True), (y, y, True), (x, y), (y, x))
+    )
+    estimate = xx.mean() / (n - 1) + yy.mean() / (m - 1) - 2 * xy.mean() / m
+    # The jackknife: without picture i the estimate falls by 2 (within - across) / (n - 1), where these tell how much
+    # more like its own set, and like the other set, the picture is than the mean picture is.
+    within = (xx - xx.mean()) / (n - 2), (yy - yy.mean()) / (m - 2)
+    across = (xy - xy.mean()) / m, (yx - yx.mean()) / n
+    jackknife = 4 * ((within[0] - across[0]).var() / n + (within[1] - across[1]).var() / m)
+    # It counts twice what comes from pairs of pictures rather than from single ones (Efron and Stein 1981), and where
+    # the sets are alike that is all.  So this part, which the kernel without its rows' and columns' means gives, is
+    # taken off once.
+    pairs = 4 * (xy2 - xy.sum() ** 2 / (n * m) - m * across[0].square().sum() - n * across[1].square().sum())
+    pairs /= n * m * (n - 1) * (m - 1)
+    for k, sums, squares, a in ((n, xx, xx2, within[0]), (m, yy, yy2, within[1])):
+        rest = squares - sums.sum() ** 2 / (k * (k - 1)) - 2 * (k - 2) * a.square().sum()
+        pairs += 2 * rest / (k * (k - 1) * k * (k - 3))
+    return estimate.item(), max(jackknife - pairs, pairs).clamp(min=0).sqrt().item()
+
+
+# Features -----------------------------------------------------------------------------------------------------
 
 
 def read_picture(path):
@@ -267,37 +146,50 @@ def read_picture(path):
     return picture if picture[0].numel() <= 299**2 else resize(picture[None])[0]
 
 
-def picture_features(folder, paths, inception, batch=48):
-    """Features of a folder's pictures, a batch at a time: yields (B, 2048), on the CPU.
-
-    Under torchrun those of this process's share.  Threads read the next batch while the network sees this one.
-    """
+def read_batches(paths, batch=48):
+    """This process's share of the picture files, a batch at a time; threads read the next one meanwhile."""
     share = np.array_split(paths, world_size())[rank()]
-    progress, start, done = Progress(file=sys.stderr), time.monotonic(), 0
     with ThreadPool() as pool:
         ahead = pool.map_async(read_picture, share[:batch])
-        while done < len(share):
+        for start in range(batch, len(share) + batch, batch):
             pictures = ahead.get()
-            ahead = pool.map_async(read_picture, share[done + batch : done + 2 * batch])
-            yield inception(pictures).cpu()
-            done += len(pictures)
-            if rank() == 0:
-                speed = done / (time.monotonic() - start)
-                progress(f"{folder}: {done:,} of {len(share):,} pictures, {speed:.1f} a second", done == len(share))
+            ahead = pool.map_async(read_picture, share[start : start + batch])
+            yield pictures
+
+
+def draw_batches(generator, z, batch=48):
+    """This process's share of a generator's pictures of z (N, Z_DIM), as the files would hold them."""
+    for part in z.tensor_split(world_size())[rank()].split(batch):
+        yield generate(generator, part).float() / 255
+
+
+def features_of(batches, inception, name, count):
+    """Yields the features (B, 2048) of batches of pictures.  `name`, `count`: the set's, for the progress."""
+    progress, start, done, share = Progress(file=sys.stderr), time.monotonic(), 0, -(-count // world_size())
+    for pictures in batches:
+        yield inception(pictures)
+        done += len(pictures)
+        if rank() == 0:
+            speed = done / (time.monotonic() - start)
+            progress(f"{name}: {done:,} of {share:,} pictures, {speed:.1f} a second", done == share)
 
 
 def folder_statistics(folder, inception, batch=48):
     """Moments of a folder's pictures.  Under torchrun every process calls this, and gets those of the whole."""
-    return collect(picture_features(folder, list_images(folder), inception, batch))
+    paths = list_images(folder)
+    return collect(features_of(read_batches(paths, batch), inception, folder, len(paths)))
 
 
 def gather(batches):
     """The features of all processes' batches in the order of the files: (N, 2048), in each of them."""
-    shares = [torch.cat([torch.empty(0, FEATURES), *batches])]
+    shares = [torch.cat([torch.empty(0, FEATURES), *(features.cpu() for features in batches)])]
     if dist.is_initialized():
         features, shares = shares[0], [None] * dist.get_world_size()
         dist.all_gather_object(shares, features)
     return torch.cat(shares)
+
+
+# The sides ----------------------------------------------------------------------------------------------------
 
 
 def read_statistics(path):
@@ -306,60 +198,150 @@ def read_statistics(path):
         with np.load(path) as file:
             mu, sigma = (np.asarray(file[name], dtype=np.float64) for name in ("mu", "sigma"))
             count = int(file["count"]) if "count" in file else None
-    except Exception as error:  # numpy raises nearly anything
-        raise UserError(f"{path}: can't be read as statistics, an .npz with mu and sigma ({error})") from None
-    shapes = mu.shape == (FEATURES,) and sigma.shape == (FEATURES, FEATURES)
-    if not (shapes and np.isfinite(sigma).all() and np.allclose(sigma, sigma.T, atol=1e-6)):
+    except Exception:  # numpy raises nearly anything
+        what = "not a whole .npz with mu and sigma, as --save-stats writes it" if path.exists() else "no such file"
+        raise UserError(f"{path}: {what}") from None
+    if mu.shape != (FEATURES,) or sigma.shape != (FEATURES, FEATURES):
         raise UserError(f"{path}: mu {mu.shape} and sigma {sigma.shape} aren't mean and covariance of 2048 features")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all() and np.allclose(sigma, sigma.T, atol=1e-6)):
+        raise UserError(f"{path}: mu or sigma isn't finite, or sigma not symmetric")
+    factor(sigma, path)
     return Moments(mu, sigma, count)
+
+
+def picture_files(folder, fewest, count=None):
+    """The picture files of a folder, or `count` of them.  Raises UserError if there are fewer than needed."""
+    paths, fewest = list_images(folder), count or fewest
+    if len(paths) < fewest:
+        raise UserError(f"{folder}: has {len(paths)} pictures and needs {fewest} or more, better 10,000")
+    # Evenly over the sorted names, because these often begin with a class: the first would be of few breeds.
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, count or len(paths)).round().astype(int)]
+
+
+def typical_side(paths):
+    """The median side of picture files in pixels, from their headers.  Raises UserError for one that is broken."""
+
+    def side(path):
+        try:
+            with open_picture(path) as image:
+                image.verify()
+                return math.sqrt(image.width * image.height)
+        except Exception:  # Pillow raises nearly anything; read_image has words for it, or can read the picture
+            return math.sqrt(read_image(path)[..., 0].size)
+
+    with ThreadPool() as pool:
+        return float(np.median(pool.map(side, paths)))
+
+
+def is_run(path):
+    return (path / "config.json").exists() or any((path / "snapshots").glob("*.pt"))
+
+
+def run_distances(run, real, inception, device, seed, count):
+    """FID of `count` pictures of each snapshot of a run, always of the same z: yields (step, FID) as it is measured.
+
+    The run's fid.csv keeps them, so that none is measured twice.  Its last column is a fingerprint of the other side
+    and of the seed; rows with another one or another count are replaced.
+    """
+    file, digest = run / "fid.csv", hashlib.sha256(real.mu.tobytes() + real.sigma.tobytes() + b"%d" % seed)
+    against, distances = [str(count), digest.hexdigest()[:12]], {}
+    paths = {int(path.stem): path for path in (run / "snapshots").glob("*.pt") if path.stem.isdigit()}
+    with suppress(FileNotFoundError):
+        for row in csv.reader(file.read_text(encoding="utf-8", errors="replace").splitlines()):
+            with suppress(ValueError):  # of a row that another program broke
+                if row[1::2] == against:
+                    distances[int(row[0])] = float(row[2])
+    shared = [paths, distances]  # process 0's, because a run that is still training goes on writing snapshots
+    if dist.is_initialized():
+        dist.broadcast_object_list(shared)
+    paths, distances = shared
+    for step in sorted(paths):
+        if step not in distances:
+            batches = draw_batches(load_generator(paths[step], device)[0], latents(seed, count))
+            fake = collect(features_of(batches, inception, f"{run}, step {step:,}", count))
+            distances[step] = round(frechet_distance(*real[:2], *fake[:2]), 4)
+            if rank() == 0:
+                with atomic_write(file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
+                    rows = [[step, count, f"{distances[step]:.4f}", against[1]] for step in sorted(distances)]
+                    csv.writer(out, lineterminator="\n").writerows([["step", "count", "fid", "fingerprint"], *rows])
+        yield step, distances[step]
 
 
 def main():
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("real", type=Path, help="a folder of pictures of any sizes, or an .npz of statistics")
+    add("real", type=Path, help="a folder of pictures of any sizes, an .npz of statistics, or a run folder")
     add("fake", type=Path, help="the same; with --save-stats, the .npz to write")
     add("--save-stats", action="store_true", help="write the first folder's statistics to the second, and stop")
     add("--kid", action="store_true", help="print KID and its standard error, too; takes two folders")
+    add("--count", type=number(int, 4), metavar="N", help="pictures of each side, evenly over the sorted files")
+    add("--json", action="store_true", help="print one JSON object with all figures in place of lines")
     add("--weights", metavar="FILE", help="Inception's; default: pytorch-fid's, fetched once (91 MB)")
     parser.add_seed_and_device()
     options = parser.parse_args()
-    real, fake = options.real, options.fake
-    sides = [real] if options.save_stats else [real, fake]
+    real, fake, count = options.real, options.fake, options.count
 
     # What is wrong is told before weights are fetched and the network is at work.
+    runs = [side for side in (real, fake) if is_run(side)]
+    if len(runs) > 1 or (runs and options.save_stats):
+        raise UserError(f"{runs[0]} is a run: compare it with a folder of photos, or with their .npz")
+    if options.kid and (runs or options.save_stats):
+        raise UserError("--kid compares the pictures of two folders")
+    if options.save_stats:
+        if fake.suffix.lower() != ".npz":
+            raise UserError(f"--save-stats {fake}: the name of the file to write must end in .npz")
+        if fake.exists():
+            raise UserError(f"--save-stats {fake}: is there already; delete it, or take another name")
+        if not fake.parent.is_dir():
+            raise UserError(f"--save-stats {fake}: there is no folder {fake.parent}")
     moments, folders = {}, {}
-    for side in sides:
+    for side in [real] if options.save_stats else [side for side in (real, fake) if side not in runs]:
         if side.suffix.lower() == ".npz" and not side.is_dir():
             moments[side] = read_statistics(side)
+            if options.kid or (count and count != moments[side].count):
+                raise UserError(f"--kid and --count need a folder of pictures, and {side} is an .npz")
         else:
-            folders[side] = list_images(side)
-    if options.save_stats and (fake.suffix.lower() != ".npz" or fake.exists() or not fake.parent.is_dir()):
-        raise UserError(f"--save-stats {fake}: give a new .npz (it may not exist) in a folder that is there")
-    if options.kid and (options.save_stats or moments):
-        raise UserError("--kid compares the pictures of two folders; an .npz holds none")
+            folders[side] = picture_files(side, 4 if options.kid else 2, count)
+    pixels = [typical_side(paths) for paths in folders.values()]
+    pixels += [generate(load_generator(find_snapshot(run))[0], latents(0, 1)).shape[-1] for run in runs]
     device = init_processes(options.device)
-    inception = load_inception(options.weights, device) if folders else None
+    if rank() == 0 and pixels and max(pixels) > 1.1 * min(pixels):
+        sizes = " against ".join(f"{side:.0f}" for side in pixels)
+        print(f"warning: pictures of {sizes} pixels: FID tells how they were resized, too", file=sys.stderr)
+    inception = load_inception(options.weights, device) if folders or runs else None
 
     features = {}
     for side, paths in folders.items():
-        batches = picture_features(side, paths, inception)
+        batches = features_of(read_batches(paths), inception, side, len(paths))
         if options.kid:
-            batches = list(batches)  # 8 kB a picture
+            batches = [features.cpu() for features in batches]  # 8 kB a picture
             features[side] = gather(batches)
         moments[side] = collect(batches)
-    for side in sides:
-        print(f"{side}: {moments[side].count or 'an unknown number of'} pictures")
+    say, result = (lambda _: None) if options.json else print, {"real": str(real), "fake": str(fake)}
+    for name, side in (("real", real), ("fake", fake)):
+        if side in moments:
+            result[f"{name}_count"] = moments[side].count
+            say(f"{side}: {moments[side].count or 'an unknown number of'} pictures")
     if options.save_stats:
         if rank() == 0:
             with atomic_write(fake) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **moments[real]._asdict())  # mu and sigma, as pytorch-fid reads them, and count
-        return
-    if any(side.count and side.count <= FEATURES for side in moments.values()) and rank() == 0:
-        print("warning: with so few pictures FID is too high: compare equal counts, or use --kid", file=sys.stderr)
-    if options.kid:
-        print("KID: {:.6f} +- {:.6f}".format(*kernel_distance(features[real], features[fake], options.seed)))
-    print(f"FID: {frechet_distance(*moments[real][:2], *moments[fake][:2]):.4f}")
+    else:
+        if rank() == 0 and any(side.count and side.count <= FEATURES for side in moments.values()):
+            print("warning: with so few pictures FID is too high: compare equal counts, or use --kid", file=sys.stderr)
+        if options.kid:
+            result["kid"], result["kid_error"] = squared_mmd(*(features[side].double() for side in (real, fake)))
+            say(f"KID: {result['kid']:.6f} +- {result['kid_error']:.6f}")
+        if runs:
+            (others,) = moments.values()
+            for step, result["fid"] in run_distances(*runs, others, inception, device, options.seed, count or 5000):
+                result.setdefault("steps", {})[step] = result["fid"]
+                say(f"step {step}: FID {result['fid']:.4f}")
+        else:
+            result["fid"] = frechet_distance(*moments[real][:2], *moments[fake][:2])
+        say(f"FID: {result['fid']:.4f}")
+    if options.json:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

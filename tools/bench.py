@@ -26,7 +26,7 @@ import train
 from attention import attend, attend_fast
 from common import Parser, number, run_script
 from data import list_images
-from fid import Inception, load_inception
+from inception import Inception, load_inception
 from parallel import to_device
 from run import has_bfloat16
 

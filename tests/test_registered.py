@@ -1,0 +1,133 @@
+"""The registered questions (experiment/registered.py): figures of which one knows the answer."""
+
+import csv
+import itertools
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common import UserError
+from experiment import evaluate, registered
+
+STEPS = (500, 2500, 5000, *registered.END)
+SWITCHES = {
+    "full": (False, False),
+    "no-disc-attn": (False, True),
+    "no-gen-attn": (True, False),
+    "no-attn": (True, True),
+}
+
+
+def make_runs(folder, value, seeds=registered.EARLY, count=2000):
+    """Runs whose distance and recall at a step are value(variant, seed, step), as evaluate.py leaves them."""
+    for name, seed in itertools.product(SWITCHES, seeds):
+        run = folder / f"{name}-{seed}"
+        run.mkdir(parents=True)
+        options = dict(zip(("no_gen_attn", "no_disc_attn"), SWITCHES[name], strict=True)) | {"seed": seed}
+        config = {"options": options, "size": 64, "photos": 2, "photos_sha256": ""}
+        (run / "config.json").write_text(json.dumps(config))
+        with open(run / "metrics.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, evaluate.COLUMNS, restval="")
+            writer.writeheader()
+            for step in (step for step in STEPS if step <= 5000 or seed in registered.LATE):
+                figures = dict.fromkeys(("distance", "recall", "precision", "density"), value(name, seed, step))
+                writer.writerow({"step": step, "count": count, "fingerprint": "abc", **figures})
+    return sorted(folder.iterdir())
+
+
+def tables(capsys):
+    """The tables printed since the last call, as {first cell of a row: the others}."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    return {row[0]: row[1:] for row in rows if row}
+
+
+def ask(monkeypatch, *folders):
+    monkeypatch.setattr(sys, "argv", ["registered", *map(str, folders)])
+    registered.main()
+
+
+def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(0)
+    late = dict(zip(registered.END, (-2, 1, 5, -3, -1), strict=True))  # these cancel out over the five snapshots
+
+    def value(name, seed, step):
+        gen = 0 if SWITCHES[name][0] else 7
+        return 100 + step / 100 + (gen + late[step] if step in late else 20 * (name == "full")) + random.normal() / 9
+
+    folders = make_runs(tmp_path / "runs", value)
+    ask(monkeypatch, *folders)
+    found = tables(capsys)
+    for text, difference in (("1. both - rest, distance at 500", 20), ("4. effect of G, distance late", 7)):
+        row = found[text]
+        low, high = map(float, row[1].split(" to "))
+        assert float(row[0]) == pytest.approx(difference, abs=0.2) and low < float(row[0]) < high
+        assert row[2].endswith(" (28)" if "500" in text else " (8)") and float(row[4]) == 0
+    assert found["1. both - rest, distance at 500"][5] == "0.000"  # 1 of 4^8
+    assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
+    assert found["effect of G, coverage late"][0] == "nan" and found["effect of G, precision late"][4] == ""
+    early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
+    assert early == pytest.approx([125, 105, 105, 105], abs=0.2)
+
+
+def test_two_groups_are_compared_as_by_the_t_test():
+    one, two = np.random.default_rng(1).normal(size=(2, 9))
+    difference, half, t, p, freedom = registered.contrast(np.stack([one, two]), [1, -1])
+    known = stats.ttest_ind(one, two)
+    assert (difference, t, p, freedom) == pytest.approx((one.mean() - two.mean(), *known, 16))
+    interval = known.confidence_interval()
+    assert (difference - half, difference + half) == pytest.approx((interval.low, interval.high))
+
+
+def test_four_groups_are_compared_as_by_a_linear_model():
+    groups = np.random.default_rng(2).normal(size=(4, 8)) + np.array([[3], [0], [1], [2]])
+    design = np.kron(np.eye(4), np.ones((8, 1)))  # a mean for each group
+    coefficients, residual, *_ = np.linalg.lstsq(design, groups.ravel(), rcond=None)
+    weights = np.array(registered.BOTH)
+    error = math.sqrt(residual[0] / 28 * weights @ np.linalg.inv(design.T @ design) @ weights)
+    difference, _, t, p, freedom = registered.contrast(groups, registered.BOTH)
+    assert (difference, t, freedom) == pytest.approx((weights @ coefficients, weights @ coefficients / error, 28))
+    assert p == pytest.approx(2 * stats.t(28).sf(abs(t)))
+
+
+def test_holm_by_hand():
+    # 5 x 0.01, 4 x 0.011, which is less, so as before; 3 x 0.02; 2 x 0.04; 1 x 0.9
+    ps = [0.02, 0.01, 0.9, 0.011, 0.04]
+    assert registered.holm(ps) == pytest.approx([0.06, 0.05, 0.9, 0.05, 0.08])
+    assert registered.holm([0.3, 0.4, 0.9]) == pytest.approx([0.9, 0.9, 0.9])
+    assert registered.holm([math.nan, 0.01]) == pytest.approx([math.nan, 0.02], nan_ok=True)  # still counted
+
+
+def test_relabelling_within_seeds_by_brute_force():
+    groups = np.random.default_rng(3).normal(size=(4, 2)) + np.array([[1], [0], [0], [0]])
+    means = []
+    for first, second in itertools.product(range(4), repeat=2):
+        both = (groups[first, 0] + groups[second, 1]) / 2
+        means.append(both - (groups.sum() / 2 - both) / 3)
+    assert registered.permutation_p(groups, registered.BOTH) == np.mean(np.abs(means) >= abs(means[0]) - 1e-9)
+    effects = []
+    for swaps in itertools.product((False, True), repeat=4):
+        swapped, runs = groups.copy(), [(0, 0), (0, 1), (1, 0), (1, 1)]
+        for swap, (row, seed) in zip(swaps, runs, strict=True):
+            if swap:
+                swapped[[row, row + 2], seed] = swapped[[row + 2, row], seed]
+        effects.append(swapped[:2].mean() - swapped[2:].mean())
+    assert registered.permutation_p(groups, registered.IN_G) == np.mean(np.abs(effects) >= abs(effects[0]) - 1e-9)
+
+
+def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(4)
+    folders = make_runs(tmp_path / "runs", lambda *_: random.normal())
+    (odd,) = make_runs(tmp_path / "other", lambda *_: 1e6, seeds=[7])[:1]
+    control = odd.rename(odd.with_name("uniform-1"))  # its config can't tell it from full-7
+    ask(monkeypatch, *folders, control)
+    assert f"left out, for its name: {control}" in capsys.readouterr().out
+    without = [folder for folder in folders if folder.name != "full-3"]
+    ask(monkeypatch, *without)  # each question lacks a run, so that nothing can be said yet
+    assert {cells[0] for text, cells in tables(capsys).items() if text[0] in "12345"} == {"nan"}
+    others = make_runs(tmp_path / "count", lambda *_: 1, count=1000)
+    with pytest.raises(UserError, match="1000"):
+        ask(monkeypatch, *without, others[1])

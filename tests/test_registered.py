@@ -13,7 +13,7 @@ from scipy import stats
 from common import UserError
 from experiment import evaluate, registered
 
-STEPS = (500, 2500, 5000, *registered.END)
+LATE = {25000: -2, 26250: 1, 27500: 5, 28750: -3, 30000: -1}  # what cancels out over the five snapshots
 SWITCHES = {
     "full": (False, False),
     "no-disc-attn": (False, True),
@@ -22,7 +22,7 @@ SWITCHES = {
 }
 
 
-def make_runs(folder, value, seeds=registered.EARLY, count=2000):
+def make_runs(folder, value, seeds=range(3, 11), count=2000):
     """Runs whose distance and recall at a step are value(variant, seed, step), as evaluate.py leaves them."""
     for name, seed in itertools.product(SWITCHES, seeds):
         run = folder / f"{name}-{seed}"
@@ -33,7 +33,7 @@ def make_runs(folder, value, seeds=registered.EARLY, count=2000):
         with open(run / "metrics.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, evaluate.COLUMNS, restval="")
             writer.writeheader()
-            for step in (step for step in STEPS if step <= 5000 or seed in registered.LATE):
+            for step in (step for step in (500, 2500, 5000, 24000, *LATE) if step <= 5000 or seed in (3, 4, 5)):
                 figures = dict.fromkeys(("distance", "recall", "precision", "density"), value(name, seed, step))
                 writer.writerow({"step": step, "count": count, "fingerprint": "abc", **figures})
     return sorted(folder.iterdir())
@@ -52,11 +52,10 @@ def ask(monkeypatch, *folders):
 
 def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(0)
-    late = dict(zip(registered.END, (-2, 1, 5, -3, -1), strict=True))  # these cancel out over the five snapshots
 
     def value(name, seed, step):
         gen = 0 if SWITCHES[name][0] else 7
-        return 100 + step / 100 + (gen + late[step] if step in late else 20 * (name == "full")) + random.normal() / 9
+        return 100 + step / 100 + (gen + LATE[step] if step in LATE else 20 * (name == "full")) + random.normal() / 2
 
     folders = make_runs(tmp_path / "runs", value)
     ask(monkeypatch, *folders)
@@ -64,13 +63,13 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
     for text, difference in (("1. both - rest, distance at 500", 20), ("4. effect of G, distance late", 7)):
         row = found[text]
         low, high = map(float, row[1].split(" to "))
-        assert float(row[0]) == pytest.approx(difference, abs=0.2) and low < float(row[0]) < high
+        assert float(row[0]) == pytest.approx(difference, abs=0.8) and low < float(row[0]) < high
         assert row[2].endswith(" (28)" if "500" in text else " (8)") and float(row[4]) == 0
     assert found["1. both - rest, distance at 500"][5] == "0.000"  # 1 of 4^8
     assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
     assert found["effect of G, coverage late"][0] == "nan" and found["effect of G, precision late"][4] == ""
     early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
-    assert early == pytest.approx([125, 105, 105, 105], abs=0.2)
+    assert early == pytest.approx([125, 105, 105, 105], abs=0.8)
 
 
 def test_two_groups_are_compared_as_by_the_t_test():

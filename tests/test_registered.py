@@ -55,12 +55,12 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
 
     def value(name, seed, step):
         gen = 0 if SWITCHES[name][0] else 7
-        return 100 + step / 100 + (gen + LATE[step] if step in LATE else 20 * (name == "full")) + random.normal() / 2
+        return 100 + step / 100 + (gen + LATE[step] if step in LATE else 60 * (name == "full")) + random.normal() / 2
 
     folders = make_runs(tmp_path / "runs", value)
     ask(monkeypatch, *folders)
     found = tables(capsys)
-    for text, difference in (("1. both - rest, distance at 500", 20), ("4. effect of G, distance late", 7)):
+    for text, difference in (("1. both - rest, distance at 500", 60), ("4. effect of G, distance late", 7)):
         row = found[text]
         low, high = map(float, row[1].split(" to "))
         assert float(row[0]) == pytest.approx(difference, abs=0.8) and low < float(row[0]) < high
@@ -69,7 +69,7 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
     assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
     assert found["effect of G, coverage late"][0] == "nan" and found["effect of G, precision late"][4] == ""
     early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
-    assert early == pytest.approx([125, 105, 105, 105], abs=0.8)
+    assert early == pytest.approx([165, 105, 105, 105], abs=0.8)
 
 
 def test_two_groups_are_compared_as_by_the_t_test():

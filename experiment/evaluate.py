@@ -143,7 +143,7 @@ def figures(network, real, fake, train=None):
     big = torch.isin(best_real, torch.tensor(BIG))
     return {
         "distance": frechet_distance(real.mean(dim=0), real.T.cov(), fake.mean(dim=0), fake.T.cov()),
-        "kid": 1000 * float(squared_mmd(real, fake)),
+        "kid": 1000 * squared_mmd(real, fake)[0],
         "precision": float(covered(fake, real).double().mean()),
         "recall": float(found.mean()),
         "dogs": len(breed) / len(best),

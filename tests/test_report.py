@@ -74,15 +74,15 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
     two = make_run(tmp_path / "2", "--seed=2", d_loss=[(500, 1.4), (1000, 1.1)], distance=[(500, 210), (1000, 94)])
     other = make_run(tmp_path / "3", "--no-disc-attn", distance=[(500, 300), (1000, 120)])
     page = make_page(monkeypatch, other, two, one)
-    assert tips(page, "Distance") == [
+    assert tips(page, "EfficientNet distance") == [
         "step 500\nfull: 205.0 ± 5.0\nno-disc-attn: 300.0",
         "step 1,000\nfull: 92.0 ± 2.0\nno-disc-attn: 120.0",
     ]
     assert tips(page, "Loss of D")[0] == "step 500\nfull: 1.30 ± 0.10\nno-disc-attn: 1.20"
     assert tips(page, "|Gamma| in G, layer 2") == ["step 500\nfull: 0.300", "step 1,000\nfull: 0.300"]
     final = results_of(page, "full")
-    assert (final["seeds"], final["Distance"], final["Loss of D"]) == ("1, 2", "92.0 ± 2.0", "1.00 ± 0.10")
-    assert results_of(page, "no-disc-attn")["Distance"] == "120.0"
+    assert (final["seeds"], final["EfficientNet distance"], final["Loss of D"]) == ("1; 2", "92.0 ± 2.0", "1.00 ± 0.10")
+    assert results_of(page, "no-disc-attn")["EfficientNet distance"] == "120.0"
     *stops, at_500, at_1000 = rows_of(page, "full")
     assert [row[:2] for row in stops] == [["1", "1,000"], ["2", "1,000"]]
     assert (at_500[0], at_1000[0]) == ("205.0 ± 5.0", "92.0 ± 2.0")
@@ -91,9 +91,9 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
 def test_distances_of_different_numbers_of_pictures_are_marked(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / str(n), f"--seed={n}", distance=[(500, 200)]) for n in (1, 2)]
     judged = runs[1] / "metrics.csv"
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged"] == "2,000"
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000"
     judged.write_text(judged.read_text().replace(",2000,", ",200,"))
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged"] == "200 or 2,000"
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000; 200"
 
 
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):
@@ -173,17 +173,17 @@ def test_a_half_written_last_line_is_not_read(tmp_path, monkeypatch):
         with open(run / name, "a", encoding="utf-8") as file:
             file.write(half)
     page = make_page(monkeypatch, run)
-    assert len(tips(page, "Loss of D")) == 2 and len(tips(page, "Distance")) == 1
+    assert len(tips(page, "Loss of D")) == 2 and len(tips(page, "EfficientNet distance")) == 1
 
 
 @pytest.mark.parametrize(
-    "log", ["", LOG, "step,g_loss\n10,1.0\n", LOG + "10,abc,1,1,1,,,1,\n", LOG + "10,nan,1,1,1,,,1,\n"]
+    "log", ["", LOG, "step,g_loss\nx,1.0\n", LOG + "10,abc,1,1,1,,,1,\n", LOG + "10,nan,1,1,1,,,1,\n"]
 )
 def test_what_cannot_be_drawn_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, log):
     good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad", "--no-gen-attn")
     (bad / "log.csv").write_text(log, encoding="utf-8")
     page = make_page(monkeypatch, good, bad)
-    assert re.fullmatch(f"left out: {bad}: .*\nreport.html\n", capsys.readouterr().out)
+    assert re.fullmatch(f"left out: {bad}/log.csv: .*\nreport.html\n", capsys.readouterr().out)
     assert rows_of(page, "full") and not rows_of(page, "no-gen-attn")
     with pytest.raises(UserError):
         make_page(monkeypatch, bad)

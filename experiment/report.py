@@ -79,8 +79,6 @@ td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:fi
 
 
 # Reading a run ------------------------------------------------------------------------------------------------
-
-
 def read_columns(path):
     """One of FILES -> {column: [(step, value)]} for "count" and PANELS' columns; prints what is left out.
 
@@ -100,7 +98,7 @@ def read_columns(path):
                 columns[name][step] = abs(value) if "gamma" in name else value
         except (LookupError, ValueError):
             bad.append(",".join(cells))
-    told = [f"{len(bad)} of {len(rows)} rows ({first:.80})" for first in bad[:1]]
+    told = [f"{len(bad)} of {len(rows)} rows ({first!r:.80})" for first in bad[:1]]
     told += [f"no column {name}" for name in FILES[path.name] if name not in head]
     if told or not rows:
         print(f"left out: {path}: {', '.join(told) or 'no rows'}")
@@ -121,7 +119,7 @@ def read_run(folder):
         alike = {"seed", "no_gen_attn", "no_disc_attn", "fid_every", "real_stats", "inception"}  # or told elsewhere
         kept = options.keys() - CHANGEABLE - alike
         facts = {f"--{name.replace('_', '-')}": str(options[name]) for name in sorted(kept)}
-        facts |= {"photos": config["photos_sha256"][:12], "code": code.get("sha256", "")}
+        facts |= {"photos": f"{config['photos_sha256']:.12}", "code": f"{code.get('sha256', '')}"}
         facts["changed at"] = "; ".join(config.get("changes", []))
         one.key, one.facts = str((one.variant, facts)), {"seeds": str(one.seed), **facts}
         one.facts["commit"] = f"{code.get('commit')}{', changed' * code['changed']}" if code else ""
@@ -142,13 +140,10 @@ def read_run(folder):
 
 
 def group(runs):
-    """[(label, style, runs of one key)] in the article's order; runs of one key and one seed stand alone.
-
-    If a variant has several groups, folders are the labels and every group has its own style.
-    """
+    """[(label, style, runs of one key)] in the article's order; labels are variants, or folders if variants repeat."""
     order, groups, twins = list(VARIANTS), defaultdict(list), Counter((one.key, one.seed) for one in runs)
     for one in sorted(runs, key=lambda one: (order.index(one.variant), one.seed)):
-        groups[one.key, one.name if twins[one.key, one.seed] > 1 else ""].append(one)
+        groups[one.key, one.name if twins[one.key, one.seed] > 1 else ""].append(one)  # equal seeds stand alone
     kinds, names = zip(*((members[0].variant, members[0].name) for members in groups.values()), strict=True)
     unique = len(set(kinds)) == len(kinds)
     styles = [f"s{order.index(kind) if unique else place % 8}" for place, kind in enumerate(kinds)]
@@ -156,8 +151,6 @@ def group(runs):
 
 
 # Curves -------------------------------------------------------------------------------------------------------
-
-
 def averages(curves):
     """Curves [(step, value)], one for each seed -> their mean and range [(step, mean, lowest, highest)].
 
@@ -210,6 +203,7 @@ def draw(curves, last, unit="", include=(), stops=()):
         return round(TOP + (bottom - TOP) * (high - value) / (high - low), 1)
 
     parts = [f'<text x="{LEFT}" y="12">{unit}</text><text x="{right + 12}" y="{bottom + 18}">k steps</text>']
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
     # Round numbers, at most six.
     size = next(f * 10.0**power for power in range(-9, 31) for f in (1, 2, 5) if high - low < 6 * f * 10.0**power)
     for value in (size * n for n in range(math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9) + 1)):
@@ -221,7 +215,6 @@ def draw(curves, last, unit="", include=(), stops=()):
         if x(step) > label_end:
             parts.append(f'<text x="{x(step)}" y="{bottom + 18}" text-anchor="middle">{step / 1000:.3g}</text>')
             label_end = x(step) + 24
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
     heights = []  # of the labels at the right, each at the free place that is nearest to its curve's end
     for label, style, points in curves:
         line, lower, upper = ([f"{x(point[0])},{y(point[of])}" for point in points] for of in (1, 2, 3))
@@ -234,9 +227,9 @@ def draw(curves, last, unit="", include=(), stops=()):
         parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(label[-15:])}</text>')
     rows = [[] for _ in stops]  # of triangles: those that would hide each other are stacked
     for step, style in stops:
-        row = next(row for row in rows if all(abs(x(step) - other) >= 10 for other in row))
+        place, row = next(pair for pair in enumerate(rows) if all(abs(x(step) - other) >= 10 for other in pair[1]))
         row.append(x(step))
-        parts.append(f'<path class="stop {style}" d="M{x(step)} {bottom - 9 * rows.index(row) - 9}l5 9h-10z"/>')
+        parts.append(f'<path class="stop {style}" d="M{x(step)} {bottom - 9 * place - 9}l5 9h-10z"/>')
     for step in sorted({step for *_, points in curves for step, *_ in points}):
         told = [f"{label}: {tell(point)}" for label, _, points in curves for point in points if point[0] == step]
         tip = escape("\n".join([f"step {step:,.0f}", *told]))
@@ -245,8 +238,6 @@ def draw(curves, last, unit="", include=(), stops=()):
 
 
 # The page -----------------------------------------------------------------------------------------------------
-
-
 def tell(point):
     """A point of averages() as text: mean ± half the range."""
     _, mean, low, high = point
@@ -273,11 +264,14 @@ def picture(run, step, label):
     """The first dogs of a run's grid of samples over a label, as a <figure> that holds its pixels; "" if none."""
     path, side = run.folder / "samples" / f"{step:06d}.png", run.size + 2  # with the gap
     try:
-        dogs = Image.fromarray(read_image(path)).crop((0, 0, ACROSS * side + 2, DOWN * side + 2))
+        grid = Image.fromarray(read_image(path))
+        if grid.width != 8 * side + 2:
+            raise UserError(f"{path}: not eight pictures of {run.size} pixels side by side")
     except UserError as error:
         if path.exists():
             print(f"left out: {error}")
         return ""
+    dogs = grid.crop((0, 0, ACROSS * side + 2, DOWN * side + 2))
     dogs.resize((ACROSS * TILE + 2, DOWN * TILE + 2)).save(jpeg := io.BytesIO(), "JPEG", quality=80)
     source = f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
     return f'<figure><img alt="{escape(label)}" src="{source}"><figcaption>{escape(label)}</figcaption></figure>'
@@ -301,33 +295,28 @@ def settings(groups):
 
 def figures(groups, columns, step=None):
     """A row for each group: each column at a step, or where its curve ends."""
-    rows = []
     for label, style, runs in groups:
         curves = [averages([one.points[column] for one in runs]) for column in columns]
         cells = ["".join(tell(p) for p in points if p[0] == (step or points[-1][0])) for points in curves]
-        rows.append([KEY.format(style, escape(label)), *cells])
-    return rows
+        yield [KEY.format(style, escape(label)), *cells]
 
 
 def when_to_stop(groups, columns):
     """A row for each run: where its curves stop improving and, in brackets, the last column there."""
-    rows = []
     for label, style, one in ((label, style, one) for label, style, runs in groups for one in runs):
-        rows.append([KEY.format(style, escape(label)), one.seed, f"{one.last:,}"])
+        row = [KEY.format(style, escape(label)), one.seed, f"{one.last:,}"]
         for points in (one.points[column] for column in columns):
-            stop = stops_improving(points) if points else ""
-            if not isinstance(stop, str):
+            row.append(stops_improving(points) if points else "")
+            if not isinstance(stop := row[-1], str):
                 near = sorted(averages([one.points[columns[-1]]]), key=lambda point: abs(point[0] - stop))[:1]
-                stop = f"{stop:,.0f}{''.join(f' ({tell(point)})' for point in near)}"
-            rows[-1].append(stop)
-        rows[-1].append(escape(one.name))
-    return rows
+                row[-1] = f"{stop:,.0f}{''.join(f' ({tell(point)})' for point in near)}"
+        yield [*row, escape(one.name)]
 
 
 def page(runs):
     """All of it for runs that read_run gave -> HTML."""
     groups, last = group(runs), max(one.last for one in runs)
-    found = {column for one in runs for column, points in one.points.items() if points}
+    found = {column for one in runs for column in one.points}
     columns = [column for name in PANELS for column in sorted(found) if column.split()[0] == name]
     measures, stops = ([column for column in some if column in columns] for some in (MEASURES, STOPS))
     head, *results = zip(["", *map(title, columns)], *figures(groups, columns), strict=True)
@@ -368,7 +357,7 @@ def main():
     if not runs:
         raise UserError("none of these folders holds a run with figures: name some that train.py made")
     with atomic_write(args.out) as temporary:
-        temporary.write_text(page(runs), encoding="utf-8")
+        temporary.write_text(page(runs), encoding="utf-8", errors="backslashreplace")
     print(args.out)
 
 

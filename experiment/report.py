@@ -52,7 +52,7 @@ PANELS = {
 }
 MEASURES, STOPS = list(PANELS)[:12], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
 POINTS = 100  # a curve has at most so many
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 92, 22, 32  # of a panel and its margins
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 106, 22, 32  # of a panel and its margins
 KEY = '<svg class="key {}" viewBox="0 0 32 8"><path class="line" d="M0 4h32"/></svg>{}'  # style and name of a curve
 ACROSS, DOWN, TILE = 6, 4, 66  # of dogs in a picture, and the pixels of one with its gap
 # Colour (Okabe and Ito's) and dash both tell the variant, for colour-blind readers.
@@ -117,8 +117,7 @@ def read_run(folder):
         options, code = config["options"], config.get("code") or {}
         one.size, one.seed, one.variant = int(config["size"]), int(options["seed"]), variant(Namespace(**options))
         alike = {"seed", "no_gen_attn", "no_disc_attn", "fid_every", "real_stats", "inception"}  # or told elsewhere
-        kept = options.keys() - CHANGEABLE - alike
-        facts = {f"--{name.replace('_', '-')}": str(options[name]) for name in sorted(kept)}
+        facts = {f"--{n.replace('_', '-')}": str(options[n]) for n in sorted(options.keys() - CHANGEABLE - alike)}
         facts |= {"photos": f"{config['photos_sha256']:.12}", "code": f"{code.get('sha256', '')}"}
         facts["changed at"] = "; ".join(config.get("changes", []))
         one.key, one.facts = str((one.variant, facts)), {"seeds": str(one.seed), **facts}
@@ -202,7 +201,7 @@ def draw(curves, last, unit="", include=(), stops=()):
     def y(value):
         return round(TOP + (bottom - TOP) * (high - value) / (high - low), 1)
 
-    parts = [f'<text x="{LEFT}" y="12">{unit}</text><text x="{right + 12}" y="{bottom + 18}">k steps</text>']
+    parts = [f'<text x="{LEFT}" y="12">{unit}</text><text x="{right + 20}" y="{bottom + 18}">k steps</text>']
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
     # Round numbers, at most six.
     size = next(f * 10.0**power for power in range(-9, 31) for f in (1, 2, 5) if high - low < 6 * f * 10.0**power)
@@ -224,7 +223,7 @@ def draw(curves, last, unit="", include=(), stops=()):
         parts.append(f'<polygon class="band {style}" points="{" ".join(upper + lower[::-1])}"/>')
         parts.append(f'<polyline class="line {style}" points="{" ".join(line)}"/>')
         parts.append(f'<path class="leader {style}" d="M{line[-1]}L{end + 12} {heights[-1]}"/>')
-        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(label[-15:])}</text>')
+        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(label[-14:])}</text>')
     rows = [[] for _ in stops]  # of triangles: those that would hide each other are stacked
     for step, style in stops:
         place, row = next(pair for pair in enumerate(rows) if all(abs(x(step) - other) >= 10 for other in pair[1]))
@@ -316,8 +315,8 @@ def when_to_stop(groups, columns):
 def page(runs):
     """All of it for runs that read_run gave -> HTML."""
     groups, last = group(runs), max(one.last for one in runs)
-    found = {column for one in runs for column in one.points}
-    columns = [column for name in PANELS for column in sorted(found) if column.split()[0] == name]
+    columns = dict.fromkeys(column for one in runs for column in one.points)
+    columns = sorted(columns, key=lambda column: list(PANELS).index(column.split()[0]))
     measures, stops = ([column for column in some if column in columns] for some in (MEASURES, STOPS))
     head, *results = zip(["", *map(title, columns)], *figures(groups, columns), strict=True)
     steps = [step for step in sorted({*ARTICLE, *(one.last for one in runs)}) if step <= last]
@@ -341,7 +340,7 @@ section 4 looks at; triangles on the axis tell where each run stops improving, b
 of the first half of its points; of noise, too, so compare the seeds. Not yet: that is in the run's last fifth. In
 brackets: the last column's own value there, or where it was measured next to that.</p>
 <h2>Step by step (sections 4.1.1 to 4.1.4)</h2>
-{table(["", *map(title, measures)], *by_step)}
+{table(["", *map(title, measures)], *by_step) if by_step else ""}
 <p class="note">The first {ACROSS * DOWN} dogs of each grid of samples, unselected, of each variant's first seed.</p>
 {pictures}</html>
 """

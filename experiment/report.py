@@ -203,9 +203,8 @@ def draw(curves, last, unit="", include=(), stops=()):
 
     parts = [f'<text x="{LEFT}" y="12">{unit}</text><text x="{right + 20}" y="{bottom + 18}">k steps</text>']
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
-    # Round numbers, at most six.
-    size = next(f * 10.0**power for power in range(-9, 31) for f in (1, 2, 5) if high - low < 6 * f * 10.0**power)
-    for value in (size * n for n in range(math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9) + 1)):
+    tick = next(f * 10.0**power for power in range(-9, 31) for f in (1, 2, 5) if high - low < 6 * f * 10.0**power)
+    for value in (tick * n for n in range(math.ceil(low / tick - 1e-9), math.floor(high / tick + 1e-9) + 1)):
         parts.append(f'<path class="grid" d="M{LEFT} {y(value)}H{right}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>')
     marks, label_end = [step for step in ARTICLE if step <= last], 0

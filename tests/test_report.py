@@ -3,8 +3,9 @@
 import json
 import os
 import re
+import shutil
 import sys
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -74,15 +75,19 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
     two = make_run(tmp_path / "2", "--seed=2", d_loss=[(500, 1.4), (1000, 1.1)], distance=[(500, 210), (1000, 94)])
     other = make_run(tmp_path / "3", "--no-disc-attn", distance=[(500, 300), (1000, 120)])
     page = make_page(monkeypatch, other, two, one)
-    assert tips(page, "Distance") == [
+    assert tips(page, "EfficientNet distance") == [
         "step 500\nfull: 205.0 ± 5.0\nno-disc-attn: 300.0",
         "step 1,000\nfull: 92.0 ± 2.0\nno-disc-attn: 120.0",
     ]
     assert tips(page, "Loss of D")[0] == "step 500\nfull: 1.30 ± 0.10\nno-disc-attn: 1.20"
     assert tips(page, "|Gamma| in G, layer 2") == ["step 500\nfull: 0.300", "step 1,000\nfull: 0.300"]
     final = results_of(page, "full")
-    assert (final["seeds"], final["Distance"], final["Loss of D"]) == ("1, 2", "92.0 ± 2.0", "1.00 ± 0.10")
-    assert results_of(page, "no-disc-attn")["Distance"] == "120.0"
+    assert (final["seeds"], final["EfficientNet distance"], final["Loss of D"]) == (
+        "1; 2",
+        "92.0 ± 2.0",
+        "1.00 ± 0.10",
+    )
+    assert results_of(page, "no-disc-attn")["EfficientNet distance"] == "120.0"
     *stops, at_500, at_1000 = rows_of(page, "full")
     assert [row[:2] for row in stops] == [["1", "1,000"], ["2", "1,000"]]
     assert (at_500[0], at_1000[0]) == ("205.0 ± 5.0", "92.0 ± 2.0")
@@ -91,15 +96,43 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
 def test_distances_of_different_numbers_of_pictures_are_marked(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / str(n), f"--seed={n}", distance=[(500, 200)]) for n in (1, 2)]
     judged = runs[1] / "metrics.csv"
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged"] == "2,000"
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000"
     judged.write_text(judged.read_text().replace(",2000,", ",200,"))
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged"] == "200 or 2,000"
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000; 200"
 
 
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--batch=3"), make_run(tmp_path / "c", photos="ab" * 5)]
     (tip, _) = tips(make_page(monkeypatch, *runs), "Loss of D")
     assert tip.count("1.20") == 3 and "±" not in tip
+
+
+def test_runs_of_other_code_or_of_equal_seeds_are_curves_of_their_own(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / name, f"--seed={seed}") for name, seed in (("a", 1), ("b", 2), ("c", 2), ("d", 3))]
+    tip = tips(make_page(monkeypatch, *runs), "Loss of D")[0]
+    assert tip.count("1.20") == 3  # a and d are averaged, b and c stand alone
+    for run, code in zip(runs, ("old", "old", "new", "new"), strict=True):
+        config = json.loads((run / "config.json").read_text())
+        config |= {"code": {"commit": f"{code}1", "changed": code == "new", "sha256": code}}
+        config["options"]["fid_every"] = run.name  # an option of older runs, which changed nothing
+        (run / "config.json").write_text(json.dumps(config))
+    page = make_page(monkeypatch, *runs)
+    assert tips(page, "Loss of D")[0].count("1.20") == 2
+    one, two = (results_of(page, str(run)) for run in (runs[0], runs[2]))
+    assert [one[name] for name in ("seeds", "code", "commit")] == ["1; 2", "old", "old1"]
+    assert [two[name] for name in ("seeds", "code", "commit")] == ["2; 3", "new", "new1, changed"]
+
+
+def test_runs_that_differ_in_options_have_their_own_styles_and_rows_tell_the_options(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--r1=3"), make_run(tmp_path / "c", "--no-disc-attn")]
+    page = make_page(monkeypatch, *runs)
+    assert len(set(re.findall(r'"line (s\d)"', page))) == 3
+    assert [results_of(page, str(run))["--r1"] for run in runs] == ["0.2", "3.0", "0.2"]
+    assert "--ema" not in results_of(page, str(runs[0]))  # all have the same
+    config = json.loads((runs[0] / "config.json").read_text())
+    (runs[0] / "config.json").write_text(json.dumps(config | {"changes": ["step 600: r1 0.2 -> \ud800"]}))
+    page = make_page(monkeypatch, *runs)
+    assert [results_of(page, str(run))["changed at"] for run in runs] == ["step 600: r1 0.2 -&gt; \\ud800", "", ""]
 
 
 def test_one_run_by_two_paths_counts_once(tmp_path, monkeypatch):
@@ -131,6 +164,19 @@ def test_a_curve_of_one_value_is_drawn():
         svg = report.draw([("full", "s0", [(10, value, value, value)])], 10, include=(0,))
         x, y = map(float, re.search('polyline class="line s0" points="([0-9., ]+)"', svg)[1].split()[-1].split(","))
         assert x == report.WIDTH - report.RIGHT and report.TOP <= y <= report.HEIGHT - report.BOTTOM
+
+
+def test_no_triangle_hides_another_and_no_label_another():
+    stops = [(step, "s0") for step in (500, 500, 500, 510, 900, 500, 515, 900)]
+    curves = [(f"label {n}", "s0", [(1000, n % 2, n % 2, n % 2)]) for n in range(8)]
+    svg = report.draw(curves, 1000, stops=stops)
+    triangles = [tuple(map(float, place)) for place in re.findall(r'class="stop s0" d="M([0-9.]+) ([0-9.]+)l', svg)]
+    assert len(triangles) == 8 and min(y for _, y in triangles) > report.TOP
+    for (x, y), (other, its) in combinations(triangles, 2):
+        assert abs(x - other) >= 10 or abs(y - its) >= 9
+    heights = sorted(float(y) for y in re.findall(r'y="([0-9.]+)">label', svg))
+    assert len(heights) == 8 and all(below - above >= 12 for above, below in pairwise(heights))
+    assert heights[0] > 8 and heights[-1] < report.HEIGHT
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
@@ -173,20 +219,126 @@ def test_a_half_written_last_line_is_not_read(tmp_path, monkeypatch):
         with open(run / name, "a", encoding="utf-8") as file:
             file.write(half)
     page = make_page(monkeypatch, run)
-    assert len(tips(page, "Loss of D")) == 2 and len(tips(page, "Distance")) == 1
+    assert len(tips(page, "Loss of D")) == 2 and len(tips(page, "EfficientNet distance")) == 1
 
 
-@pytest.mark.parametrize(
-    "log", ["", LOG, "step,g_loss\n10,1.0\n", LOG + "10,abc,1,1,1,,,1,\n", LOG + "10,nan,1,1,1,,,1,\n"]
-)
-def test_what_cannot_be_drawn_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, log):
-    good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad", "--no-gen-attn")
-    (bad / "log.csv").write_text(log, encoding="utf-8")
+SHEETS, TABLES = ["samples/000500.png", "samples/001000.png"], ["log.csv", "metrics.csv", "fid.csv"]
+BROKEN = {  # what may become of a file
+    "empty": lambda content: b"",
+    "cut": lambda content: content[:9],
+    "binary": lambda content: bytes(range(256)) * 9,
+    "utf-16": lambda content: content.decode("latin-1").encode("utf-16"),
+}
+BROKEN_TABLES = BROKEN | {
+    "header alone": lambda content: content[: content.index(b"\n") + 1],
+    "no steps": lambda content: content.replace(b"step", b"pets"),
+    "a column missing": lambda content: re.sub(rb"d_loss|distance|fid(?=\n)", b"pets", content),
+    "word": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,much,", content),
+    "inf": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,inf,", content),
+    "too large": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,1e300,", content),
+    "step 0": lambda content: content.replace(b"\n500,", b"\n0,"),
+    "rows run together": lambda content: content.replace(b"\n1000,", b"1000,"),
+    "a row cut": lambda content: re.sub(rb"\n500,.*", b"\n500,1", content),
+}
+EDITS = [{"size": "large"}, {"size": 1e999}, {"options": {}}, {"options": {"seed": [1]}}, {"photos_sha256": [7]},
+         {"code": 5}, {"code": {"sha256": 5}}, {"changes": 3}]  # fmt: skip
+
+
+def make_whole_run(folder, *arguments):
+    """A run with a file of every kind that the page draws."""
+    make_run(folder, *arguments, distance=[(500, 200), (1000, 90)])
+    shutil.copy(folder / SHEETS[1], folder / SHEETS[0])
+    (folder / "fid.csv").write_text("step,count,fingerprint,fid\n500,5000,0a1b,80.5\n1000,5000,0a1b,41.25\n")
+    return folder
+
+
+def test_fid_csv_and_density_and_coverage_are_drawn_and_the_two_distances_have_names(tmp_path, monkeypatch):
+    run = make_whole_run(tmp_path / "run")
+    (run / "metrics.csv").write_text("step,count,distance,density,coverage,new\n500,2000,99,0.5,0.25,word\n")
+    page = make_page(monkeypatch, run)
+    assert tips(page, "FID") == ["step 500\nfull: 80.5", "step 1,000\nfull: 41.2"]
+    assert tips(page, "Density") + tips(page, "Coverage") == ["step 500\nfull: 0.500", "step 500\nfull: 0.250"]
+    results = results_of(page, "full")
+    assert (results["pictures, metrics.csv"], results["pictures, fid.csv"]) == ("2,000", "5,000")
+    assert re.findall(r"(\w+)\s+distance", page, re.IGNORECASE) and not re.findall(
+        r"(?<!EfficientNet)(?<!Fréchet)(?<!Inception)\s+distance\b|>Distance", page
+    )
+
+
+@pytest.mark.parametrize("form", BROKEN_TABLES)
+@pytest.mark.parametrize("name", TABLES)
+def test_of_a_broken_table_what_is_whole_is_drawn_and_one_line_names_it(tmp_path, monkeypatch, capsys, name, form):
+    good, bad = make_whole_run(tmp_path / "good"), make_whole_run(tmp_path / "bad", "--no-gen-attn")
+    (bad / name).write_bytes(BROKEN_TABLES[form]((bad / name).read_bytes()))
     page = make_page(monkeypatch, good, bad)
-    assert re.fullmatch(f"left out: {bad}: .*\nreport.html\n", capsys.readouterr().out)
-    assert rows_of(page, "full") and not rows_of(page, "no-gen-attn")
+    assert re.fullmatch(f"left out: {bad / name}: .*\nreport.html\n", capsys.readouterr().out)
+    titles = {"log.csv": "Loss of D", "metrics.csv": "EfficientNet distance", "fid.csv": "FID"}
+    for other in TABLES:
+        told = tips(page, titles[other])
+        assert len(told) == 2 and all("full: " in tip for tip in told)
+        assert other == name or all("no-gen-attn: " in tip for tip in told)
+    shared = [tip for tip in tips(page, titles[name]) if "no-gen-attn" in tip]
+    assert len(shared) == {"step 0": 1, "word": 1, "inf": 1, "too large": 1, "a row cut": 1}.get(form, len(shared))
+    assert shared or "never falls" not in page  # nothing is said of a curve that isn't there
+    assert page.count("<img") == 4
+
+
+@pytest.mark.parametrize("form", [*BROKEN, "of another size"])
+def test_a_broken_sheet_of_samples_is_left_out_alone(tmp_path, monkeypatch, capsys, form):
+    run = make_whole_run(tmp_path / "run")
+    if form == "of another size":
+        Image.new("RGB", (40, 40)).save(run / SHEETS[0])
+    else:
+        (run / SHEETS[0]).write_bytes(BROKEN[form]((run / SHEETS[0]).read_bytes()))
+    page = make_page(monkeypatch, run)
+    assert re.fullmatch(f"left out: {run / SHEETS[0]}: .*\nreport.html\n", capsys.readouterr().out)
+    assert re.findall(r'<img alt="(.*?)"', page) == ["full, step 1,000"] and len(tips(page, "FID")) == 2
+
+
+@pytest.mark.parametrize("form", [*BROKEN, "missing", *EDITS], ids=str)
+def test_a_run_of_a_broken_config_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, form):
+    good, bad = make_whole_run(tmp_path / "good"), make_whole_run(tmp_path / "bad", "--no-gen-attn")
+    file = bad / "config.json"
+    if form == "missing":
+        file.unlink()
+    elif isinstance(form, dict):
+        file.write_text(json.dumps(json.loads(file.read_text()) | form))
+    else:
+        file.write_bytes(BROKEN[form](file.read_bytes()))
+    page = make_page(monkeypatch, good, bad)
+    assert re.fullmatch(f"left out: {bad}.*config.json: .*\nreport.html\n", capsys.readouterr().out)
+    assert rows_of(page, "full") and "no-gen-attn," not in page and page.count("<img") == 2
     with pytest.raises(UserError):
         make_page(monkeypatch, bad)
+
+
+@pytest.mark.parametrize("gone", [["metrics.csv", "fid.csv", *SHEETS], ["log.csv"], ["log.csv", "metrics.csv"]])
+def test_a_run_is_drawn_from_the_files_that_it_has(tmp_path, monkeypatch, capsys, gone):
+    run = make_whole_run(tmp_path / "run")
+    for name in gone:
+        (run / name).unlink()
+    page = make_page(monkeypatch, run)
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    assert len(lines) == ("log.csv" in gone) and all(f"{run / 'log.csv'}: No such file" in line for line in lines)
+    titles = {"Loss of D": "log.csv", "EfficientNet distance": "metrics.csv", "FID": "fid.csv"}
+    assert {title for title in titles if f"<h3>{title}</h3>" in page} == {t for t in titles if titles[t] not in gone}
+
+
+def test_a_spreadsheet_s_line_ends_and_byte_order_mark_change_nothing(tmp_path, monkeypatch, capsys):
+    run = make_whole_run(tmp_path / "run")
+    page = make_page(monkeypatch, run)
+    for name in ("config.json", *TABLES):
+        (run / name).write_bytes(b"\xef\xbb\xbf" + (run / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert make_page(monkeypatch, run) == page and capsys.readouterr().out == 2 * "report.html\n"
+
+
+@pytest.mark.parametrize("loss", [1e14, -3e29, 1e-300])
+def test_a_run_that_exploded_is_drawn(tmp_path, monkeypatch, loss):
+    run = make_run(tmp_path / "run", d_loss=[(500, 1.0), (1000, loss), (1500, loss)])
+    page = make_page(monkeypatch, run, make_run(tmp_path / "other", "--no-gen-attn"))
+    assert len(tips(page, "Loss of D")) == 3
+    svg = report.draw([("D", "s0", [(1, loss, loss, loss)])], 1)
+    assert 1 <= svg.count('text-anchor="end"') <= 6
 
 
 def test_the_page_is_one_file_in_which_names_are_escaped_and_pictures_have_their_label(tmp_path, monkeypatch):

@@ -213,8 +213,8 @@ def draw(curves, last, unit="", include=(), stops=()):
         if x(step) > label_end:
             parts.append(f'<text x="{x(step)}" y="{bottom + 18}" text-anchor="middle">{step / 1000:.3g}</text>')
             label_end = x(step) + 24
-    heights = []  # of the labels at the right, each at the free place that is nearest to its curve's end
-    for label, style, points in curves:
+    heights = []  # of labels, from the lowest curve's up, each at the free place that is nearest to its curve's end
+    for label, style, points in sorted(curves, key=lambda curve: curve[2][-1][1]):
         line, lower, upper = ([f"{x(point[0])},{y(point[of])}" for point in points] for of in (1, 2, 3))
         end, height = x(points[-1][0]), y(points[-1][1])
         free = [place for place in range(8, bottom + 1) if all(abs(place - other) >= 13 for other in heights)]

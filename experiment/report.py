@@ -89,7 +89,7 @@ def read_columns(path):
     head, *rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()] or [[]]  # no half last line
     for cells in rows:
         try:
-            row = {name: cell.split() for name, cell in zip(head, cells, strict=True)}
+            row = {n: cell.split(maxsplit=-1 if "gamma" in n else 0) for n, cell in zip(head, cells, strict=True)}
             drawn = ((name, *pair) for name in {"count", *PANELS} & row.keys() for pair in enumerate(row[name], 1))
             values = {f"{name} {layer}".removesuffix(" 1"): float(cell) for name, layer, cell in drawn}
             if not 0 < (step := int(row["step"][0])) < 1e9 or not all(abs(value) < 1e30 for value in values.values()):

@@ -308,15 +308,15 @@ def test_a_picture_s_distortion_depends_on_its_name_and_the_seed_alone(tmp_path,
 
 
 def test_all_writes_a_folder_for_each_strength_and_never_mixes_old_and_new(tmp_path, monkeypatch):
-    folder, out = write(tmp_path / "in", noise(0, 2)), tmp_path / "out"
+    folder, out = write(tmp_path / "in", noise(0, 4)), tmp_path / "out"
     command(distort, monkeypatch, "all", folder, out)
-    assert len(list(out.iterdir())) == 6 * 3 + 3 and len(list(out.rglob("*.png"))) == 2 * 21
+    assert len(list(out.iterdir())) == 7 * 3 + 4 and len(list(out.rglob("*.png"))) == 4 * 25
     command(distort, monkeypatch, "blur=0.5", folder, tmp_path / "one")
     assert (tmp_path / "one" / "001.png").read_bytes() == (out / "blur-0.5" / "001.png").read_bytes()
     (out / "blur-0.5" / "001.png").unlink()
     with pytest.raises(UserError, match=str(out)):
         command(distort, monkeypatch, "all", folder, out)
-    assert len(list(out.rglob("*.png"))) == 2 * 21 - 1
+    assert len(list(out.rglob("*.png"))) == 4 * 25 - 1
 
 
 @pytest.mark.parametrize("text", ["fog", "blur=much", "rectangles=1.5", "swap=2", "shuffle=9", "blur=nan"])

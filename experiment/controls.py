@@ -4,28 +4,36 @@
     python -m experiment.controls uniform experiment.evaluate datasets/dogs64-test runs/uniform-1
     python -m experiment.controls gamma=0.5 sample --out half.png
 
-- uniform: every position gets the mean of all values;
-- identity: every position gets its own value;
+- uniform: every position looks at all positions alike, so that it gets the mean of all values;
+- identity: every position looks at itself alone, so that it gets its own value;
 - gamma=F: the learned map, with gamma at F times what was learned; 0: no attention.
 
-The parameters stay, and D's attention stays as it is.  Nothing of this is written into a run's config.json: name the
-folder after it, and judge a run with the control that it was trained with.
+The parameters stay, and so does D's attention.  Judge and sample a run with the control that it was trained with: its
+snapshots can't tell.  Its config.json does, as "code" of its own, and metrics.csv keeps figures of different controls
+apart.
 """
 
+import importlib.util
 import runpy
 import sys
+from contextlib import suppress
+
+import torch
 
 import attention
+import run
 from common import UserError, run_script
 from model import Generator
 
 
-def uniform(query, key, value):
-    return value.mean(dim=1, keepdim=True).expand_as(value)  # (B, N, C)
+def uniform(query, key):
+    """An attention map (B, N, N) for queries and keys (B, N, d): everything is looked at alike."""
+    return query.new_full((len(query), query.shape[1], key.shape[1]), 1 / key.shape[1])
 
 
-def identity(query, key, value):
-    return value
+def identity(query, key):
+    """An attention map (B, N, N): every position looks at itself."""
+    return torch.eye(key.shape[1], dtype=query.dtype, device=query.device).expand(len(query), -1, -1)
 
 
 def scaled(factor):
@@ -34,18 +42,33 @@ def scaled(factor):
     return lambda query, key, value: factor * attend(query, key, value)
 
 
-def replace_attention(attend):
-    """From now on every generator in this process mixes the values by `attend`; discriminators don't."""
-    learned, forward = attention.attend_fast, Generator.forward
+def parse_control(text):
+    """ "uniform" -> the functions of attention.py that it replaces, {name: function}.  Raises UserError."""
+    if text in ("uniform", "identity"):  # attend takes the formula, so that the map replaced is the one used
+        return {"attention_map": globals()[text], "attend_fast": attention.attend}
+    with suppress(ValueError):
+        if text.startswith("gamma="):
+            return {"attend_fast": scaled(float(text[6:]))}
+    raise UserError(f"{text}: not one of uniform, identity, gamma=0.5")
 
-    def forward_with_control(self, z):
-        attention.attend_fast = attend
+
+def replace_attention(control):
+    """From now on every generator of this process has the attention that the control names; discriminators haven't."""
+    replaced, forward, version = parse_control(control), Generator.forward, run.code_version
+    learned = {name: getattr(attention, name) for name in replaced}
+
+    def forward_with_control(*arguments, **options):
+        vars(attention).update(replaced)
         try:
-            return forward(self, z)
+            return forward(*arguments, **options)
         finally:
-            attention.attend_fast = learned
+            vars(attention).update(learned)
 
-    Generator.forward = forward_with_control
+    def version_with_control():
+        code = version()
+        return code | {"sha256": f"{code['sha256']} {control}", "control": control}
+
+    Generator.forward, Generator.control, run.code_version = forward_with_control, control, version_with_control
 
 
 def main():
@@ -53,12 +76,9 @@ def main():
         print(__doc__)
         return
     control, script = sys.argv[1:3]
-    try:
-        name, _, factor = control.partition("=")
-        attend = scaled(float(factor)) if name == "gamma" else {"uniform": uniform, "identity": identity}[control]
-    except (KeyError, ValueError):
-        raise UserError(f"{control}: not one of uniform, identity, gamma=0.5") from None
-    replace_attention(attend)
+    if not script.replace(".", "").isidentifier() or script.endswith(".py") or not importlib.util.find_spec(script):
+        raise UserError(f"{script}: no script here; name one as train, sample or experiment.evaluate")
+    replace_attention(control)
     sys.argv = sys.argv[2:]
     runpy.run_module(script, run_name="__main__")
 

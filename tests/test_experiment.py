@@ -1,7 +1,10 @@
 """The judge of generated dogs (experiment/evaluate.py) and pictures spoiled on purpose (experiment/distort.py)."""
 
 import csv
+import json
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,12 @@ import torch
 from conftest import noise, write
 from PIL import Image
 
+import attention
+import model
+import run as run_module
+import sample
 from common import UserError
-from experiment import distort, evaluate
+from experiment import controls, distort, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,16 +44,23 @@ STANDS_IN = torch.nn.Linear(1, 1)  # has a device
 STANDS_IN._fc = lambda features: features[:, :1000]
 
 
-def column(*values):
-    return torch.tensor(values, dtype=torch.float64)[:, None]
+def line(*values):
+    """Features that differ in one number."""
+    return torch.nn.functional.pad(torch.tensor(values, dtype=torch.float64)[:, None], (0, 1279))
 
 
-def test_covered_counts_points_within_reach_of_the_kth_neighbour():
-    others = column(0, 1, 2, 3, 10)
-    reached = evaluate.covered(column(-1, -1.5, 4, 17.5), others, k=1)  # 0 reaches to -1, 10 to 17
-    assert reached.tolist() == [True, False, True, False]
-    reached = evaluate.covered(column(-3, -3.5, 6, 19), others, k=3)  # 0 reaches to -3, 10 to 1 and 19
-    assert reached.tolist() == [True, False, True, True]
+def test_precision_recall_density_and_coverage_by_hand():
+    real = line(0, 1, 2, 3, 10)  # the third neighbours are at 3, 2, 2, 3, 9
+    found = evaluate.figures(STANDS_IN, real, line(-1, -1, 4, 4, 30))
+    # -1 is in reach of 0 and 1; 4 of 2, 3 and 10; 30 of none
+    assert found["precision"] == 4 / 5 and found["coverage"] == 1
+    assert found["density"] == pytest.approx((2 + 2 + 3 + 3) / (3 * 5))
+    assert found["recall"] == 1  # the fakes' third neighbours are at 5, 5, 5, 5 and 31
+    found = evaluate.figures(STANDS_IN, real, line(-1, 30, 30, 30, 30))
+    assert (found["precision"], found["coverage"]) == (1 / 5, 2 / 5)
+    assert found["density"] == pytest.approx(2 / (3 * 5))
+    assert evaluate.figures(STANDS_IN, real, line(-1, 8, 50, 60, 90))["recall"] == 1  # lonely fakes reach far
+    assert evaluate.figures(STANDS_IN, real, line(4.5, 4.5, 4.5, 4.5, 4.5))["recall"] == 0  # not one is within 0
 
 
 def test_a_collapsed_generator_has_precision_and_no_recall():
@@ -74,14 +88,16 @@ def test_dogs_and_breeds_are_told_from_the_classes():
     assert (found["breeds"], found["dogs"]) == (0, 0)
 
 
-def test_big_is_the_recall_among_big_breeds():
-    pug, great_dane = 254, 246
+def test_big_breeds_have_a_recall_and_a_share_of_their_own():
+    pug, great_dane, cat = 254, 246, 281
     real = CLASSES[[pug] * 6 + [great_dane] * 4]
-    found = evaluate.figures(STANDS_IN, real, CLASSES[[pug] * 10])
-    assert (found["recall"], found["big"]) == (0.6, 0)
-    found = evaluate.figures(STANDS_IN, real, CLASSES[[great_dane] * 10])
-    assert (found["recall"], found["big"]) == (0.4, 1)
-    assert evaluate.figures(STANDS_IN, real[:6], real[:6])["big"] is None
+    found = evaluate.figures(STANDS_IN, real, CLASSES[[pug] * 6 + [cat] * 4])
+    assert (found["recall"], found["big"], found["others"], found["big_share"]) == (0.6, 0, 1, 0)
+    found = evaluate.figures(STANDS_IN, real, CLASSES[[great_dane] * 5 + [cat] * 5])
+    assert (found["recall"], found["big"], found["others"], found["big_share"]) == (0.4, 1, 0, 1)
+    assert evaluate.breed_figures(torch.tensor([pug] * 6 + [great_dane] * 4 + [cat] * 10))["big_share"] == 0.4
+    found = evaluate.figures(STANDS_IN, real[:6], CLASSES[[cat] * 6])
+    assert (found["big"], found["others"], found["big_share"]) == (None, 0, None)
 
 
 def test_pictures_learnt_by_heart_are_near_the_training_crops_and_new_ones_are_not():
@@ -113,16 +129,17 @@ def network(monkeypatch):
     """evaluate.py with that network, and generators that are read from snapshots with nothing in them."""
     stands_in = Network()
     monkeypatch.setattr(evaluate, "load_network", lambda device: stands_in)
-    monkeypatch.setattr(evaluate, "load_generator", lambda path, device: (None, int(path.stem)))
+    monkeypatch.setattr(evaluate, "load_generator", lambda path, device="cpu": (None, int(path.stem)))
     evenly = {"16": torch.full((2, 256, 256), 1 / 256)}
     monkeypatch.setattr(evaluate, "attention_maps", lambda _, z: (None, evenly))
     monkeypatch.setattr(evaluate, "generate", lambda _, z: (z[:, :75] * 40 + 128).byte().reshape(-1, 3, 5, 5))
     return stands_in
 
 
-def make_run(folder, *steps):
+def make_run(folder, *steps, **code):
     (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text("{}")
+    config = {"options": {}, "size": 64, "photos": 1, "photos_sha256": ""} | ({"code": code} if code else {})
+    (folder / "config.json").write_text(json.dumps(config))
     for step in steps:
         (folder / "snapshots" / f"{step:06d}.pt").touch()
     return folder
@@ -154,11 +171,12 @@ def test_both_sides_have_equal_counts_evenly_from_the_folders(tmp_path, network,
     assert [(len(a), len(b)) for a, b in seen] == [(21, 21), (6, 6), (21, 21)]
     torch.testing.assert_close(seen[1][0], seen[0][0][::4])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5 and len(set(map(len, lines))) == 1  # aligned
-    head, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    assert head == ["place", "count", *list(evaluate.DIGITS)[:-3]]  # no step, big dogs, training crops or attention
-    assert [row[:2] for row in rows[1:]] == [[str(fake), "21"], [str(few), "6"], [str(real), "21"]]
-    assert rows[-1][2] == "0.0" and float(rows[1][2]) > 0  # the distance of real to real itself
+    assert len(lines) == 6 and len(set(map(len, lines))) == 1  # aligned
+    head, _, itself, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    assert not {"step", "big", "nearest", "far"} & set(head)  # empty: no run, big dogs, training crops or attention
+    assert itself[:3] == [f"{real} itself", "21", ""] and itself[head.index("dogs")] != ""
+    assert [row[:2] for row in rows] == [[str(fake), "21"], [str(few), "6"], [str(real), "21"]]
+    assert rows[-1][2] == "0.0" and float(rows[0][2]) > 0  # the distance of real to real itself
 
 
 def test_a_run_gets_a_row_a_snapshot_and_only_new_ones_are_measured(tmp_path, network, monkeypatch, capsys):
@@ -184,24 +202,122 @@ def test_all_snapshots_draw_the_same_z_and_another_seed_others(tmp_path, network
     command(evaluate, monkeypatch, real, run)
     first, second = (list(row.values())[1:] for row in read(run))
     assert first == second
-    command(evaluate, monkeypatch, real, make_run(tmp_path / "other", 500), "--seed", 1)
-    assert list(read(tmp_path / "other")[0].values())[1:] != first
+    command(evaluate, monkeypatch, real, run, "--seed", 1)
+    assert all(list(row.values())[1:-1] != first[:-1] for row in read(run))
+
+
+def figures_told(capsys, place):
+    """The cells of the lines of that place in what was printed since the last call, without the step."""
+    rows = [[cell.strip() for cell in row.split("|")] for row in capsys.readouterr().out.splitlines()]
+    return [row[3:] for row in rows if row[1:2] == [str(place)]]
+
+
+def test_figures_measured_against_something_else_are_never_told_again(tmp_path, network, monkeypatch, capsys):
+    real, others = (write(tmp_path / name, noise(seed, 12)) for seed, name in enumerate(("real", "others")))
+    run, fresh = make_run(tmp_path / "run", 500, 1000), make_run(tmp_path / "fresh", 500, 1000)
+    told = []
+    for options in ((real,), (others,), (real, "--seed", 1), (real, "--count", 8)):
+        command(evaluate, monkeypatch, options[0], run, *options[1:])
+        told.append(figures_told(capsys, run))
+        (fresh / "metrics.csv").unlink(missing_ok=True)
+        command(evaluate, monkeypatch, options[0], fresh, *options[1:])
+        assert told[-1] == figures_told(capsys, fresh)
+    assert len({str(rows) for rows in told}) == 4
+    train = write(tmp_path / "train", noise(2, 9))
+    command(evaluate, monkeypatch, real, run, "--train", train)
+    shown, before = network.shown, read(run)
+    command(evaluate, monkeypatch, real, run)  # what was measured with --train holds without
+    assert network.shown == shown and read(run) == before
+    write(train, noise(3, 9))
+    command(evaluate, monkeypatch, real, run, "--train", train)
+    assert [row["nearest"] for row in read(run)] != [row["nearest"] for row in before]
+
+
+def test_a_control_s_figures_are_not_those_of_learned_attention(tmp_path, network, monkeypatch):
+    real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500)
+    for control, shown in (("", 12), ("uniform", 12), ("uniform", 0), ("gamma=0.5", 12)):
+        monkeypatch.setattr(evaluate.Generator, "control", control, raising=False)
+        before = network.shown
+        command(evaluate, monkeypatch, real, run)
+        assert network.shown - before == shown + (12 if before == 0 else 0)
+
+
+def test_metrics_of_an_older_version_or_from_a_spreadsheet(tmp_path, network, monkeypatch):
+    real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500, 1000)
+    command(evaluate, monkeypatch, real, run)
+    before, file = read(run), run / "metrics.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    shown = network.shown
+    command(evaluate, monkeypatch, real, run)
+    assert network.shown == shown
+    old = "step,count,distance,recall,far\n500,12,1.0,0.5,\n1000,12,2.0,0.5,\n"
+    file.write_text(old)
+    command(evaluate, monkeypatch, real, run)
+    assert read(run) == before
+    file.write_text(old)
+    (run / "snapshots/000500.pt").unlink()  # can't be measured anew, so it is kept as it is
+    with pytest.raises(UserError, match=r"metrics\.csv.* 500 "):
+        command(evaluate, monkeypatch, real, run)
+    assert file.read_text() == old
+
+
+def test_a_stopped_evaluation_keeps_what_it_measured(tmp_path, network, monkeypatch):
+    real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500, 1000, 2500)
+    extract = network.extract_features
+
+    def stopped(x):
+        if network.shown == 3 * 12:  # real crops and two snapshots
+            raise KeyboardInterrupt
+        return extract(x)
+
+    monkeypatch.setattr(network, "extract_features", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        command(evaluate, monkeypatch, real, run)
+    assert [row["step"] for row in read(run)] == ["500", "1000"]
+    monkeypatch.setattr(network, "extract_features", extract)
+    command(evaluate, monkeypatch, real, run)
+    assert [row["step"] for row in read(run)] == ["500", "1000", "2500"] and network.shown == 4 * 12
+
+
+def test_runs_of_different_code_are_told_in_one_line(tmp_path, network, monkeypatch, capsys):
+    real = write(tmp_path / "real", noise(0, 6))
+    code = {"commit": "5b3ec64", "changed": False, "sha256": "1"}
+    one, same = make_run(tmp_path / "1", 5, **code), make_run(tmp_path / "2", 5, **code)
+    command(evaluate, monkeypatch, real, one, same)
+    assert "different code:" not in capsys.readouterr().out
+    other = make_run(tmp_path / "3", 5, **code | {"sha256": "2", "changed": True})
+    command(evaluate, monkeypatch, real, one, other, make_run(tmp_path / "4", 5))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"of different code: {one} 5b3ec64; {other} 5b3ec64 with changes; {tmp_path / '4'} unknown"
 
 
 def test_mistakes_are_told_before_the_work(tmp_path, network, monkeypatch):
-    real = write(tmp_path / "real", noise(0, 6))
-    with pytest.raises(UserError, match="nowhere"):
-        command(evaluate, monkeypatch, real, tmp_path / "nowhere")
-    assert network.shown == 0
-    with pytest.raises(UserError, match="3 pictures are too few"):
-        command(evaluate, monkeypatch, real, write(tmp_path / "few", noise(0, 3)))
-    with pytest.raises(UserError, match="no snapshots"):
-        command(evaluate, monkeypatch, real, make_run(tmp_path / "empty"))
+    real, few = write(tmp_path / "real", noise(0, 6)), write(tmp_path / "few", noise(1, 3))
     run = make_run(tmp_path / "run", 500)
-    (run / "metrics.csv").write_text("step,fid\n500,1\n")
-    with pytest.raises(UserError, match=r"metrics\.csv"):
-        command(evaluate, monkeypatch, real, run)
-    assert (run / "metrics.csv").read_text() == "step,fid\n500,1\n"
+    (run / "metrics.csv").write_text("step,height\n500,1\n")
+    empty, broken = make_run(tmp_path / "empty"), make_run(tmp_path / "broken", 500)
+    (broken / "metrics.csv").write_bytes(b"step,count\n\xff,3\n")
+    write(tmp_path / "train", noise(0, 2))
+    for places, words in (
+        ([real, tmp_path / "nowhere"], "nowhere"),
+        ([real, few], "few: 3 pictures are too few"),
+        ([few, real], "few: 3 pictures are too few"),
+        ([real, empty], "no snapshots"),
+        ([real, run], r"run/metrics\.csv"),
+        ([real, broken], r"broken/metrics\.csv"),
+        ([real, few.parent / "real", "--train", real], "6 of 6 held-out crops"),
+        ([real, real, "--train", tmp_path / "train"], "2 of 6 held-out crops"),
+    ):
+        with pytest.raises(UserError, match=words):
+            command(evaluate, monkeypatch, *places)
+    assert network.shown == 0 and (run / "metrics.csv").read_text() == "step,height\n500,1\n"
+
+
+def test_a_checkpoint_is_no_snapshot(tmp_path, network, monkeypatch, ten_steps):
+    monkeypatch.setattr(evaluate, "load_generator", sample.load_generator)
+    with pytest.raises(UserError, match=r"checkpoint\.pt"):
+        command(evaluate, monkeypatch, write(tmp_path / "real", noise(0, 6)), ten_steps / "checkpoint.pt")
+    assert network.shown == 0
 
 
 def test_without_the_trained_network_the_error_tells_how_to_get_it(monkeypatch):
@@ -216,10 +332,116 @@ def test_the_trained_network_takes_generated_dogs_for_dogs_and_noise_for_none():
     network = evaluate.load_network()
     generator, _ = evaluate.load_generator(ROOT / "pretrained.pt")
     pictures = evaluate.generate(generator, evaluate.latents(0, 48))
-    dogs = evaluate.features_of(network, pictures, "dogs")
-    grey = evaluate.features_of(network, torch.from_numpy(noise(0, 48, 64, 64)).permute(0, 3, 1, 2), "noise")
+    dogs = evaluate.features_of(network, pictures.split(4), 48, "dogs")
+    grey = torch.from_numpy(noise(0, 48, 64, 64)).permute(0, 3, 1, 2)
+    grey = evaluate.features_of(network, grey.split(4), 48, "noise")
     assert evaluate.figures(network, dogs, dogs)["dogs"] > 0.3
     assert evaluate.figures(network, dogs, grey)["dogs"] == 0
+
+
+# Controls -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replaced(monkeypatch):
+    """controls.replace_attention, undone after the test."""
+    monkeypatch.setattr(model.Generator, "forward", model.Generator.forward)
+    monkeypatch.setattr(model.Generator, "control", "", raising=False)
+    monkeypatch.setattr(run_module, "code_version", run_module.code_version)
+    return controls.replace_attention
+
+
+def networks():
+    """G and D of 32x32 with strong attention at 8 and 16, and an input for each."""
+    torch.manual_seed(0)
+    g, d = model.Generator(32, 8, (8, 16)), model.Discriminator(32, 8, (8, 16)).eval()
+    for layer in [*g.attention.values(), *d.attention.values()]:
+        layer.gamma.data.fill_(0.7)
+        layer.query.weight.data.mul_(10)
+        layer.key.weight.data.mul_(10)
+    return g, d, torch.randn(3, 128), torch.randn(3, 3, 32, 32)
+
+
+@contextmanager
+def by_hand(generator, mix):
+    """Inside, the generator's attention gives mix(values (B, C, H, W)), by hooks."""
+
+    def hook(layer, inputs, _):
+        return inputs[0] + layer.gamma * mix(layer.value(inputs[0]))
+
+    handles = [layer.register_forward_hook(hook) for layer in generator.attention.values()]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("control", "mix"),
+    [
+        ("uniform", lambda value: value.mean(dim=(2, 3), keepdim=True).expand_as(value)),
+        ("identity", lambda value: value),
+        ("gamma=0", lambda value: 0 * value),
+    ],
+)
+@torch.no_grad()
+def test_a_control_replaces_what_g_s_attention_mixes_and_leaves_d_alone(replaced, control, mix):
+    g, d, z, x = networks()
+    learned, judged = g(z), d(x)
+    with by_hand(g, mix):
+        wanted = g(z)
+    replaced(control)
+    assert (g(z) - learned).abs().max() > 0.01
+    torch.testing.assert_close(g(z), wanted)
+    torch.testing.assert_close(d(x), judged, rtol=0, atol=0)
+    assert attention.attend_fast.__module__ == attention.attention_map.__module__ == "attention"
+
+
+@torch.no_grad()
+def test_gamma_times_a_factor_is_a_scaled_gamma(replaced):
+    g, _, z, _ = networks()
+    for layer in g.attention.values():
+        layer.gamma.data *= 0.5
+    wanted = g(z)
+    for layer in g.attention.values():
+        layer.gamma.data *= 2
+    replaced("gamma=0.5")
+    torch.testing.assert_close(g(z), wanted)
+
+
+@pytest.mark.parametrize("control", ["gamma=0.5", "uniform", "identity"])
+@torch.no_grad()
+def test_maps_that_are_shown_are_those_that_were_used(replaced, control):
+    g, _, z, _ = networks()
+    learned = g(z, return_maps=True)[1]["8"]
+    used = {"uniform": torch.full((64, 64), 1 / 64), "identity": torch.eye(64)}.get(control, learned)
+    replaced(control)
+    torch.testing.assert_close(g(z, return_maps=True)[1]["8"], used.expand(3, -1, -1))
+
+
+def test_a_control_works_with_every_script_and_its_run_says_so(tmp_path, photos):
+    def controlled(*arguments):
+        command = [sys.executable, "-m", "experiment.controls", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    tiny = ["--width=4", "--batch=4", "--device=cpu", "--precision=fp32", "--log-every=1", "--steps=3"]
+    done = controlled("uniform", "train", "--data", photos, "--out", tmp_path / "run", *tiny)
+    assert done.returncode == 0, done.stderr
+    code = json.loads((tmp_path / "run/config.json").read_text())["code"]
+    assert code["control"] == "uniform" and code["sha256"] != run_module.code_version()["sha256"]
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    options = {"width": 4, "attn_at": [16], "no_gen_attn": False, "spectral_norm": False}
+    torch.manual_seed(0)
+    start = model.build(model.Generator, 32, options).state_dict()
+    assert state["generator"]["attention.16.query.weight"].equal(start["attention.16.query.weight"])  # no gradient
+    assert not state["generator"]["attention.16.value.weight"].equal(start["attention.16.value.weight"])
+    drawn = [
+        controlled(c, "sample", tmp_path / "run", "--out", tmp_path / f"{c}.png") for c in ("uniform", "identity")
+    ]
+    assert [one.returncode for one in drawn] == [0, 0], drawn[0].stderr
+    assert (tmp_path / "uniform.png").read_bytes() != (tmp_path / "identity.png").read_bytes()
+    for words in (("blur", "sample"), ("gamma=much", "sample"), ("uniform", "train.py"), ("uniform", "nothing")):
+        wrong = controlled(*words)
+        assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1, wrong.stderr
 
 
 # Distortions --------------------------------------------------------------------------------------------------

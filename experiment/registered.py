@@ -1,0 +1,131 @@
+"""The five questions that experiment/README.md registered before the runs, answered from the runs' metrics.csv.
+
+    python -m experiment.registered experiment/results/*
+
+The folders are named variant-seed, as those of `make ablation`; others are left out.  Prints two Markdown tables: the
+variants' means, and the answers.  "nan" is what some run has no figures for yet.
+"""
+
+import itertools
+import math
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from common import Parser, UserError, run_script
+from experiment.evaluate import read_metrics
+from run import read_config, variant
+
+VARIANTS = {"full": "in both", "no-disc-attn": "in G only", "no-gen-attn": "in D only", "no-attn": "in neither"}
+BOTH = [1, -1 / 3, -1 / 3, -1 / 3]  # attention in both minus the mean of the others, in the order of VARIANTS
+IN_G = [1 / 2, 1 / 2, -1 / 2, -1 / 2]  # the main effect of attention in G
+EARLY, LATE = range(3, 11), range(3, 6)  # the seeds that were registered
+END = (25000, 26250, 27500, 28750, 30000)  # a run's figure late in training is the mean over these
+QUESTIONS = [  # what is asked, the column, the steps, the weights of the variants, the seeds
+    ("1. both - rest, distance at 500", "distance", (500,), BOTH, EARLY),
+    ("2. both - rest, distance at 2,500", "distance", (2500,), BOTH, EARLY),
+    ("3. both - rest, distance at 5,000", "distance", (5000,), BOTH, EARLY),
+    ("4. effect of G, distance late", "distance", END, IN_G, LATE),
+    ("5. effect of G, recall late", "recall", END, IN_G, LATE),
+]
+BESIDE = [(f"effect of G, {name} late", name, END, IN_G, LATE) for name in ("precision", "density", "coverage")]
+
+
+def read_runs(folders):
+    """Run folders -> {(variant, seed): rows of metrics.csv}.  Raises UserError if they were measured differently."""
+    runs, measured = {}, set()
+    for folder in folders:
+        options = Namespace(**read_config(folder)["options"])
+        if folder.name != f"{variant(options)}-{options.seed}":
+            print(f"left out, for its name: {folder}, seed {options.seed} of {variant(options)}")
+            continue
+        rows = runs[variant(options), options.seed] = read_metrics(folder / "metrics.csv")
+        measured |= {(row["count"], row["fingerprint"]) for row in rows.values() if options.seed in EARLY}
+    if len(measured) > 1:
+        raise UserError(f"measured against different crops, or with different counts or seeds: {sorted(measured)}")
+    return runs
+
+
+def values(runs, column, steps, seeds):
+    """The figures (4, seeds), nan where one isn't there yet; each the mean over the steps."""
+
+    def value(run):
+        return np.mean([float(runs.get(run, {}).get(step, {}).get(column) or "nan") for step in steps])
+
+    return np.array([[value((name, seed)) for seed in seeds] for name in VARIANTS])
+
+
+def contrast(groups, weights):
+    """The weighted sum of the means of groups (k, n), tested against 0 with the variance pooled within them.
+
+    Returns (difference, half of its 95 % interval, t, degrees of freedom, two-sided p).
+    """
+    n, freedom = groups.shape[1], groups.size - len(groups)
+    error = math.sqrt(groups.var(axis=1, ddof=1).mean() * np.square(weights).sum() / n)
+    difference = float(weights @ groups.mean(axis=1))
+    p = 2 * stats.t.sf(abs(difference / error), freedom)
+    return difference, stats.t.ppf(0.975, freedom) * error, difference / error, freedom, float(p)
+
+
+def permutation_p(groups, weights):
+    """The share of all relabellings within the seeds whose difference is as large as the one found.
+
+    In questions 1 to 3 any of a seed's four runs could have been the one with attention in both; in 4 and 5, of two
+    runs that are alike in D, either could have been the one with attention in G.
+    """
+    if np.isnan(groups).any():
+        return math.nan
+    if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
+        choices = np.stack([np.roll(weights, shift) @ groups for shift in range(4)], axis=1)
+    else:  # (2 * seeds, 2)
+        pairs = np.concatenate([groups[0] - groups[2], groups[1] - groups[3]]) / 2
+        choices = np.stack([pairs, -pairs], axis=1)
+    sums = np.array([sum(labels) for labels in itertools.product(*choices)])  # 4^8 or 2^6 of them
+    return float((abs(sums) >= abs(sums[0]) - 1e-9).mean())  # the first is the one found
+
+
+def holm(ps):
+    """Holm's correction: the smallest of m is multiplied by m, the next by m - 1, ..., none below those before."""
+    corrected, highest = [0.0] * len(ps), 0.0
+    for place, index in enumerate(np.argsort(ps)):
+        highest = corrected[index] = max(highest, min(1.0, (len(ps) - place) * ps[index]))
+    return corrected
+
+
+def table(head, *rows):
+    print("\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]) + "\n")
+
+
+def main():
+    warnings.simplefilter("ignore", RuntimeWarning)  # of means over nothing, which are nan
+    parser = Parser(__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders with metrics.csv")
+    runs = read_runs(parser.parse_args().runs)
+    asked = [(*question, values(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
+    found = [contrast(groups, weights) for _, _, _, weights, _, groups in asked]
+    ps = [p for *_, p in found[: len(QUESTIONS)]]
+    holms = ["not yet"] * len(ps) if np.isnan(ps).any() else [f"{p:.3f}" for p in holm(ps)]
+
+    means, rows = [["attention", *VARIANTS.values(), "*one run's spread*"]], []
+    for (text, column, steps, weights, _, groups), (difference, half, t, freedom, p), corrected in zip(
+        asked, found, holms + [""] * len(BESIDE), strict=True
+    ):
+        digits = 1 if column == "distance" else 3
+        spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
+        means.append([f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"])
+        means[-1] += [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
+        every = values(runs, column, steps, sorted({seed for _, seed in runs}))
+        every = every[:, ~np.isnan(every).any(axis=0)]  # the seeds of which all four variants are there
+        all_seeds = "{:.{d}f} +- {:.{d}f}".format(*contrast(every, weights)[:2], d=digits) + f" ({every.shape[1]})"
+        interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
+        rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})", f"{p:.3f}", corrected])
+        rows[-1] += [f"{permutation_p(groups, weights):.3f}", all_seeds]
+    table(*zip(*means, strict=True))
+    table(["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "all seeds"], *rows)
+
+
+if __name__ == "__main__":
+    run_script(main)

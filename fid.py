@@ -298,7 +298,7 @@ def main():
     for side in [real] if options.save_stats else [side for side in (real, fake) if side not in runs]:
         if side.suffix.lower() == ".npz" and not side.is_dir():
             moments[side] = read_statistics(side)
-            if options.kid or (count and count != moments[side].count):
+            if options.kid or (count and not runs and count != moments[side].count):  # of a run, count the pictures
                 raise UserError(f"--kid and --count need a folder of pictures, and {side} is an .npz")
         else:
             folders[side] = picture_files(side, 4 if options.kid else 2, count)

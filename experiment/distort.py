@@ -6,9 +6,6 @@
 
 `all` writes a folder for each distortion and strength: distorted/blur-0.5, distorted/blur-1, ..., distorted/mirror.
 The copies are PNG files of the same names.
-
-A jigsaw moves its pieces and has seams between them, too.  `tiles` has the same seams, but each piece stays in its
-place and is only mirrored there; in `mix` each piece is in its place and comes from another dog.
 """
 
 import os
@@ -23,7 +20,7 @@ from common import Parser, Progress, UserError, number, run_script
 from data import list_images, new_folder, read_image
 
 # Each takes a picture (H, W, 3) of floats in [0, 1], its amount, and a numpy random generator.  The first five
-# spoil what is there; the others keep every pixel and move it to another place, mix from one picture to another.
+# spoil what is there; the others, but for `quadrants`, keep every pixel and move it to another place.
 
 
 def blur(picture, sigma, random):
@@ -53,34 +50,35 @@ def colour(picture, shift, random):
     return picture + shift * np.array([1, 0, -1])
 
 
-def pieces(picture, k):
-    """The k x k pieces of a picture (H, W, 3), row by row, as slices; what is left over at its edges is in none."""
-    h, w = picture.shape[0] // k, picture.shape[1] // k
+def tiles(picture, k, name):
+    """Where the KxK tiles of a picture are, row by row; what k leaves over at the right and the bottom is in none."""
+    height, width, _ = picture.shape
+    h, w = height // k, width // k
     if not h or not w:
-        raise UserError(f"{picture.shape[1]}x{picture.shape[0]} pixels can't be cut into {k}x{k} pieces, take fewer")
+        raise UserError(f"{name}={k}: {width}x{height} pixels can't be cut into {k}x{k} pieces, take fewer")
     return [np.s_[y * h : (y + 1) * h, x * w : (x + 1) * w] for y in range(k) for x in range(k)]
 
 
 def shuffle(picture, k, random):
-    changed, places = picture.copy(), pieces(picture, k)
+    changed, places = picture.copy(), tiles(picture, k, "shuffle")
     for place, source in zip(places, random.permutation(k * k), strict=True):
         changed[place] = picture[places[source]]
     return changed
 
 
-def tiles(picture, k, random):
+def mirror_tiles(picture, k, random):
+    """Every other tile, as on a chessboard: if all were mirrored, those above each other would fit without a seam."""
     changed = picture.copy()
-    for place in pieces(picture, k):
-        changed[place] = picture[place][:, ::-1]
+    for index, place in enumerate(tiles(picture, k, "mirror-tiles")):
+        if sum(divmod(index, k)) % 2:
+            changed[place] = picture[place][:, ::-1]
     return changed
 
 
-def mix(picture, k, random, paths):
-    changed, places = picture.copy(), pieces(picture, k)
-    for place, source in zip(places, np.resize(random.permutation(len(paths)), k * k), strict=True):
-        other = read_image(paths[source]) / 255
-        if other.shape != picture.shape:
-            raise UserError(f"{paths[source]}: mix takes pictures of one size; see data.py --pictures")
+def quadrants(picture, others, random):
+    """`others`: three pictures of the same shape, which give all but the upper left quadrant."""
+    changed = picture.copy()
+    for place, other in zip(tiles(picture, 2, "quadrants")[1:], others, strict=True):
         changed[place] = other[place]
     return changed
 
@@ -104,8 +102,8 @@ DISTORTIONS = {  # name: function, the type of its amount, the strengths of `all
     "rectangles": (rectangles, number(float, 0, 1), (0.1, 0.2, 0.4), "five black ones, side as a share"),
     "colour": (colour, number(float, -1, 1), (0.05, 0.1, 0.2), "added to red, taken from blue, white being 1"),
     "shuffle": (shuffle, number(int, 1, 1000), (2, 4, 8), "KxK jigsaw"),
-    "tiles": (tiles, number(int, 1, 1000), (2, 4, 8), "KxK pieces, each mirrored in its place"),
-    "mix": (mix, number(int, 1, 1000), (2, 4, 8), "KxK pieces of as many pictures, each in its place"),
+    "mirror-tiles": (mirror_tiles, number(int, 1, 1000), (2, 4, 8), "its seams, with every piece in its place"),
+    "quadrants": (quadrants, None, (None,), "of four different pictures, each in its place"),
     "swap": (swap, None, (None,), "left and right halves"),
     "flip": (flip, None, (None,), "upside down"),
     "mirror": (mirror, None, (None,), "left to right"),
@@ -130,11 +128,19 @@ def parse_distortions(text):
         raise UserError(f"{text}: {error}") from None
 
 
-def distort(picture, name, amount, seed, paths):
-    """A picture (H, W, 3), uint8 -> the same, changed by one of the functions above.  paths: the pictures to mix."""
-    more = [paths] if name == "mix" else []
-    changed = DISTORTIONS[name][0](picture / 255, amount, np.random.default_rng(seed), *more)
+def distort(picture, name, amount, seed):
+    """A picture (H, W, 3), uint8 -> the same, changed by one of the functions above."""
+    changed = DISTORTIONS[name][0](picture / 255, amount, np.random.default_rng(seed))
     return np.rint(changed.clip(0, 1) * 255).astype(np.uint8)
+
+
+def choose_others(paths, index, shape, seed):
+    """Three other pictures than paths[index], in floats and of its shape (H, W, 3)."""
+    if len(paths) < 4:
+        raise UserError("quadrants: takes a folder of four pictures or more")
+    further = np.random.default_rng(seed).choice(np.arange(1, len(paths)), 3, replace=False)
+    images = (Image.fromarray(read_image(paths[(index + steps) % len(paths)])) for steps in further)
+    return [np.array(image.resize(shape[1::-1])) / 255 for image in images]
 
 
 def main():
@@ -150,19 +156,20 @@ def main():
     options = parser.parse_args()
     paths, progress = list_images(options.folder), Progress()
     chosen = np.linspace(0, len(paths) - 1, min(options.count or len(paths), len(paths))).astype(int)
-    paths = [paths[index] for index in chosen]
     with new_folder(options.out) as new:
         folders = dict.fromkeys(options.distortions, new)
         if len(folders) > 1:
             folders = {(n, amount): new / (n if amount is None else f"{n}-{amount:g}") for n, amount in folders}
-        for done, path in enumerate(paths, 1):
-            name, picture = path.relative_to(options.folder), read_image(path)
+        for done, index in enumerate(chosen, 1):
+            name, picture = paths[index].relative_to(options.folder), read_image(paths[index])
             seed = [options.seed, zlib.crc32(os.fsencode(name))]  # a picture's noise doesn't depend on the others
-            for distortion, folder in folders.items():
+            for (distortion, amount), folder in folders.items():
+                if distortion == "quadrants":
+                    amount = choose_others(paths, index, picture.shape, seed)
                 out = folder / (name if name.suffix == ".png" else f"{name}.png")
                 out.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(distort(picture, *distortion, seed, paths)).save(out, "PNG")
-            progress(f"{options.out}: {done:,} of {len(paths):,} pictures", last=done == len(paths))
+                Image.fromarray(distort(picture, distortion, amount, seed)).save(out, "PNG")
+            progress(f"{options.out}: {done:,} of {len(chosen):,} pictures", last=done == len(chosen))
 
 
 if __name__ == "__main__":

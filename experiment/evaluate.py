@@ -44,7 +44,6 @@ from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, number, run_script
 from data import list_images, load_folder
-from experiment.report import code_of
 from fid import frechet_distance, squared_mmd
 from model import Generator, generate
 from run import read_config
@@ -323,6 +322,13 @@ def table(rows):
         head, *rest = (align(cell, width) for cell in cells)
         columns.append([head, rule, *rest])
     return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def code_of(config):
+    """A run's config.json -> words for the code that trained it, and what differs where the code does."""
+    code = config.get("code") or {"commit": "unknown", "changed": False, "sha256": ""}
+    changed = " with changes" * code["changed"]
+    return f"{code['commit'] or code['sha256']}{changed}", f"{code['sha256']}{config.get('changes') or ''}"
 
 
 def main():

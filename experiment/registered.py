@@ -90,7 +90,7 @@ def permutation_p(groups, weights):
 
 def holm(ps):
     """Holm's correction: the smallest of m is multiplied by m, the next by m - 1, ..., none below those before."""
-    order, corrected = np.argsort(ps), np.empty(len(ps))  # nan comes last
+    order, corrected = np.argsort(ps), np.empty(len(ps))
     corrected[order] = np.maximum.accumulate(np.minimum(1, np.arange(len(ps), 0, -1) * np.array(ps)[order]))
     return corrected
 
@@ -105,7 +105,8 @@ def main():
     runs = read_runs(parser.parse_args().runs)
     asked = [(*question, values(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
     found = [contrast(groups, weights) for _, _, _, weights, _, groups in asked]
-    holms = [f"{p:.3f}" for p in holm([p for *_, p, _ in found[: len(QUESTIONS)]])]
+    ps = [p for *_, p, _ in found[: len(QUESTIONS)]]
+    holms = ["not yet"] * len(ps) if np.isnan(ps).any() else [f"{p:.3f}" for p in holm(ps)]
 
     means, rows = [["attention", *VARIANTS.values(), "*one run's spread*"]], []
     for (text, column, steps, weights, _, groups), (difference, half, t, p, freedom), corrected in zip(

@@ -2,43 +2,44 @@
 
     python -m experiment.report runs/*        -> report.html, one file that needs no network
 
-It draws what is in the run folders: config.json, log.csv, samples/ and, once the snapshots are judged, metrics.csv of
-experiment/evaluate.py and fid.csv of fid.py.  Runs that differ in nothing but their seeds are drawn as their mean and
-range.  A file that can't be read is left out and named.
+It draws what is in the run folders: config.json, log.csv, samples/, and metrics.csv and fid.csv, if
+experiment/evaluate.py and fid.py have judged the snapshots.  What can't be read is left out, and a line names it.
+Runs that differ in nothing but their seeds are drawn as their mean and range.
 """
 
 import base64
-import csv
 import io
+import math
 import os
 from argparse import Namespace
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
 from PIL import Image
 
 from common import Parser, UserError, atomic_write, run_script
-from experiment.curves import ARTICLE, averages, draw, stops_improving, tell
-from run import CHANGEABLE, read_config, variant
+from data import read_image
+from run import CHANGEABLE, COLUMNS, MILESTONES, read_config, variant
 
+ARTICLE = sorted(MILESTONES - {1000})  # the steps that section 4 looks at
 VARIANTS = {"full": "both", "no-attn": "neither", "no-gen-attn": "the discriminator", "no-disc-attn": "the generator"}
-# Columns of metrics.csv and log.csv: title, unit, values that the axis must include, what the panel shows.
+FILES = {"log.csv": COLUMNS, "metrics.csv": ["step", "count", "distance"], "fid.csv": ["step", "count", "fid"]}
+FACTS = {"seeds", "--width", "--batch", "--attn-at", "commit", *(f"pictures, {name}" for name in FILES)}  # always told
+# Columns of FILES: title, unit, values that the axis must include, what the panel shows.
 PANELS = {
-    "distance": ("EfficientNet distance", "", (), "Fréchet distance of EfficientNet-Lite0: the lower, the better."),
-    "kid": ("EfficientNet KID", "x 1,000", (0,), "Kernel distance of the same features: the lower, the better."),
-    "fid": ("FID", "", (), "Fréchet distance of Inception, to the photos: the lower, the better."),
+    "distance": ("EfficientNet distance", "", (), "Fréchet distance of its features: the lower, the better."),
+    "kid": ("KID", "x 1,000", (0,), "Kernel distance of the same features: the lower, the better."),
+    "fid": ("FID", "", (), "Fréchet Inception distance to the photos: the lower, the better."),
     "precision": ("Precision", "share", (0,), "Generated dogs among the real ones; of blobs it tells nothing."),
     "recall": ("Recall", "share", (0,), "Real dogs that lie among the generated ones."),
-    "density": ("Density", "", (0,), "As precision, counting each real dog that is near, not whether one is."),
-    "coverage": ("Coverage", "share", (0,), "As recall, but near is what is near for the real dogs."),
+    "density": ("Density", "", (0,), "Precision that counts how many real dogs are near; 1 for real dogs."),
+    "coverage": ("Coverage", "share", (0,), "Real dogs with a generated one among their nearest neighbours."),
     "dogs": ("Dogs", "share", (0,), "Pictures that a trained network takes for a dog."),
     "breeds": ("Breeds", "breeds", (0,), "Effective number: n for n equally frequent breeds."),
-    "big_share": ("Big breeds", "share", (0,), "Of the generated dogs, those of breeds of 55 cm or more."),
     "big": ("Recall of big breeds", "share", (0,), "Recall among the real dogs of breeds of 55 cm or more."),
-    "others": ("Recall of the others", "share", (0,), "Recall among all other real dogs."),
     "nearest": ("Nearest photo", "", (0,), "The nearest hundredth: 0 if learnt by heart, 1 for unseen dogs."),
     "far": ("Far attention", "share", (0,), "Attention in G that goes farther than a quarter of the side."),
     "d_loss": ("Loss of D", "nats", (), "Eq. 2, negated; 1.39 where D can't tell real from generated."),
@@ -49,120 +50,229 @@ PANELS = {
     "gamma_d": ("|Gamma| in D", "", (0,), "The weight of attention in D; its sign means nothing."),
     "images_per_s": ("Speed", "images/s", (0,), "Photos trained on a second."),
 }
-MEASURES, STOPS = list(PANELS)[:14], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
-# Options that don't change what a run learns; the last three are those of older runs.
-HARMLESS = CHANGEABLE | {"seed", "inception", "real_stats", "fid_every"}
+MEASURES, STOPS = list(PANELS)[:12], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
+POINTS = 100  # a curve has at most so many
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 106, 22, 32  # of a panel and its margins
 KEY = '<svg class="key {}" viewBox="0 0 32 8"><path class="line" d="M0 4h32"/></svg>{}'  # style and name of a curve
-COLUMNS, ROWS, TILE = 6, 4, 66  # of dogs in a picture, and the pixels of one with its gap
-STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+ACROSS, DOWN, TILE = 6, 4, 66  # of dogs in a picture, and the pixels of one with its gap
+# Colour (Okabe and Ito's) and dash both tell the variant, for colour-blind readers.
+STYLE = """
+:root{color-scheme:light dark;--ink:#222;--paper:#fff;--faint:#707070}.s0{--c:#0072b2}.s1{--c:#d55e00;--d:7 3}
+.s2{--c:#009e73;--d:2 2}.s3{--c:#cc79a7;--d:9 2 2 2}.s4{--c:#8f7d00;--d:4 4}.s5{--c:#888;--d:12 3}
+.s6{--c:var(--ink);--d:1 3}.s7{--c:#8b63d9;--d:5 2 1 2 1 2}@media screen and (prefers-color-scheme:dark){
+:root{--ink:#ddd;--paper:#161616;--faint:#999}.s0{--c:#56b4e9}.s1{--c:#f0803c}.s2{--c:#1fc195}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:88rem;margin:auto;
+padding:1em}p{max-width:60em}h1{font-size:1.7em}h2{font-size:1.3em;margin:2em 0 .5em}h3{font-size:1em;margin:0}
+.panels{display:grid;gap:1.5em;grid-template-columns:repeat(auto-fill,minmax(min(100%,24em),1fr))}
+.pictures{display:grid;gap:.7em;margin-bottom:.7em;grid-template-columns:repeat(4,1fr)}
+@media(max-width:60em){.pictures{grid-template-columns:1fr 1fr}}@media(max-width:30em){.pictures{display:block}}
+figure{margin:0;break-inside:avoid}figcaption,.note{font-size:.875em;color:var(--faint)}
+svg,img{display:block;width:100%;height:auto}svg.key{display:inline;width:2.2em;margin-right:.4em}
+text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px}.leader{stroke-width:.8}
+.line{fill:none;stroke-dasharray:var(--d);stroke-width:1.8}.line,.leader{stroke:var(--c)}.band,.stop{fill:var(--c)}
+.band{fill-opacity:.16}.axis,.grid{stroke:var(--faint);fill:none}.grid{stroke-opacity:.28}.hover:hover{opacity:.15}
+.hover{stroke:var(--ink);stroke-width:5px;opacity:0}.scroll{overflow-x:auto;background:linear-gradient(270deg,
+var(--paper) 40%,#0000) 100%/3em 100% no-repeat local,linear-gradient(270deg,#8888,#0000) 100%/1em 100% no-repeat}
+table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-nums}tbody{border-top:1px solid}
+td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}
+"""
 
 
 # Reading a run ------------------------------------------------------------------------------------------------
-
-
-def code_of(config):
-    """A run's config.json -> words for the code that trained it, and what differs where the code does."""
-    code = config.get("code") or {"commit": "unknown", "changed": False, "sha256": ""}
-    changed = " with changes" * code["changed"]
-    return f"{code['commit'] or code['sha256']}{changed}", f"{code['sha256']}{config.get('changes') or ''}"
-
-
-@contextmanager
-def left_out(path):
-    """Whatever is wrong with a file inside the block, the page does without it, and a line names it."""
-    try:
-        yield
-    except Exception as error:  # a broken file makes csv and Pillow raise nearly anything
-        print(f"left out: {path}: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}")
-
-
 def read_columns(path):
-    """PANELS' columns of a .csv -> {column: [(step, value)]}, and the counts and fingerprints in it, as a text.
+    """One of FILES -> {column: [(step, value)]} for "count" and PANELS' columns; prints what is left out.
 
-    Raises nearly anything.
+    The gamma of a network's second layer with attention is "gamma_g 2".  Raises OSError.
     """
-    text, columns, judged = path.read_text(encoding="utf-8-sig"), {}, set()
-    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):  # the last line may be half written
-        step = int(row["step"])
-        if "count" in row:
-            judged.add(f"{int(row['count']):,} {row.get('fingerprint') or ''}".strip())
-        for name in PANELS.keys() & row.keys():
-            if cells := [float(cell) for cell in row[name].split()]:  # a number for each layer with attention
-                value = fmean(map(abs, cells)) if "gamma" in name else cells[0]
-                if not (abs(value) < 1e100 and 0 < step < 1e10):  # larger ones, and nan, can't be drawn
-                    raise ValueError(f"{name} is {row[name]} at step {step}")
-                columns.setdefault(name, {})[step] = value
-    if not columns:
-        raise ValueError("no figures in it")
-    return {name: sorted(points.items()) for name, points in columns.items()}, " or ".join(sorted(judged))
+    columns, bad = defaultdict(dict), []
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    head, *rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()] or [[]]  # no half last line
+    for cells in rows:
+        try:
+            row = {n: cell.split(maxsplit=-1 if "gamma" in n else 0) for n, cell in zip(head, cells, strict=True)}
+            drawn = ((name, *pair) for name in {"count", *PANELS} & row.keys() for pair in enumerate(row[name], 1))
+            values = {f"{name} {layer}".removesuffix(" 1"): float(cell) for name, layer, cell in drawn}
+            if not 0 < (step := int(row["step"][0])) < 1e9 or not all(abs(value) < 1e30 for value in values.values()):
+                raise ValueError
+            for name, value in values.items():
+                columns[name][step] = abs(value) if "gamma" in name else value
+        except (LookupError, ValueError):
+            bad.append(",".join(cells))
+    told = [f"{len(bad)} of {len(rows)} rows ({first!r:.80})" for first in bad[:1]]
+    told += [f"no column {name}" for name in FILES[path.name] if name not in head]
+    if told or not rows:
+        print(f"left out: {path}: {', '.join(told) or 'no rows'}")
+    return {name: sorted(points.items()) for name, points in columns.items()}
 
 
 def read_run(folder):
-    """A run folder -> its options, and folder, name, variant, code, last step, points {column: [(step, value)]}.
+    """A run folder -> folder, name, variant, seed, key, facts, size, last step, points {column: [(step, value)]}.
 
-    judged: {file: counts and fingerprints}; traits: what averaged runs have in common.  Raises nearly anything.
+    Runs of one key differ in nothing but their seeds.  Facts are texts to show.  None if nothing can be drawn.
     """
-    config = read_config(folder)
-    one = Namespace(**config["options"], folder=folder, points=defaultdict(list), judged=defaultdict(str))
+    one = Namespace(folder=folder, points=defaultdict(list), last=0)
     one.name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # the locale may have read it as ASCII
-    one.variant, one.seed, (one.code, code) = variant(one), int(one.seed), code_of(config)
-    one.traits = {key: config["options"][key] for key in sorted(config["options"].keys() - HARMLESS)}
-    one.traits |= {"size": config["size"], "photos": str(config["photos_sha256"])[:8], "code": code}
-    for name in ("log.csv", "metrics.csv", "fid.csv"):
-        if name == "log.csv" or (folder / name).exists():
-            with left_out(folder / name):
-                columns, one.judged[name] = read_columns(folder / name)
-                one.points |= columns
-    one.last = max((points[-1][0] for points in one.points.values()), default=0)
-    return one
+    try:
+        config = read_config(folder)
+        options, code = config["options"], config.get("code") or {}
+        one.size, one.seed, one.variant = int(config["size"]), int(options["seed"]), variant(Namespace(**options))
+        alike = {"seed", "no_gen_attn", "no_disc_attn", "fid_every", "real_stats", "inception"}  # or told elsewhere
+        facts = {f"--{n.replace('_', '-')}": str(options[n]) for n in sorted(options.keys() - CHANGEABLE - alike)}
+        facts |= {"photos": f"{config['photos_sha256']:.12}", "code": f"{code.get('sha256', '')}"}
+        facts["changed at"] = "; ".join(config.get("changes", []))
+        one.key, one.facts = str((one.variant, facts)), {"seeds": str(one.seed), **facts}
+        one.facts["commit"] = f"{code.get('commit')}{', changed' * code['changed']}" if code else ""
+    except Exception as error:  # a file edited by hand may hold anything
+        print(f"left out: {error if isinstance(error, UserError) else f'{folder}/config.json: {error!r}'}")
+        return None
+    for name in (name for name in FILES if name == "log.csv" or os.path.lexists(folder / name)):
+        try:
+            columns = read_columns(folder / name)
+        except OSError as error:
+            print(f"left out: {folder / name}: {error.strerror}")
+            continue
+        counts = sorted({f"{count:,.0f}" for _, count in columns.pop("count", [])})
+        one.facts[f"pictures, {name}"] = " or ".join(counts)
+        one.last = max([one.last, *(points[-1][0] for points in columns.values())])
+        one.points |= columns
+    return one if one.last else None
 
 
 def group(runs):
-    """[(label, style, runs to be averaged)] in the article's order.
+    """[(label, style, runs of one key)] in the article's order; labels are variants, or folders if variants repeat."""
+    order, groups, twins = list(VARIANTS), defaultdict(list), Counter((one.key, one.seed) for one in runs)
+    for one in sorted(runs, key=lambda one: (order.index(one.variant), one.seed)):
+        groups[one.key, one.name if twins[one.key, one.seed] > 1 else ""].append(one)  # equal seeds stand alone
+    kinds, names = zip(*((members[0].variant, members[0].name) for members in groups.values()), strict=True)
+    unique = len(set(kinds)) == len(kinds)
+    styles = [f"s{order.index(kind) if unique else place % 8}" for place, kind in enumerate(kinds)]
+    return list(zip(kinds if unique else names, styles, groups.values(), strict=True))
 
-    Where a variant is in several groups, folders are the labels, and each has its own colour.
+
+# Curves -------------------------------------------------------------------------------------------------------
+def averages(curves):
+    """Curves [(step, value)], one for each seed -> their mean and range [(step, mean, lowest, highest)].
+
+    Curves of more than POINTS points are first averaged over equal parts of the run.  A point needs all curves that
+    came so far, since one may have been measured more often than another.
     """
-    order, groups = list(VARIANTS), {}
-    times = Counter((repr(one.traits), one.seed) for one in runs)
-    twice = {traits for (traits, _), count in times.items() if count > 1}  # a seed that comes twice is no second seed
-    for one in sorted(runs, key=lambda one: (order.index(one.variant), one.seed, one.name)):
-        groups.setdefault(one.name if repr(one.traits) in twice else repr(one.traits), []).append(one)
-    if len({one.variant for one in runs}) == len(groups):
-        return [(runs[0].variant, f"s{order.index(runs[0].variant)}", runs) for runs in groups.values()]
-    return [(runs[0].name, f"s{place % 8}", runs) for place, runs in enumerate(groups.values())]
+    curves = [points for points in curves if points]
+    last = max((points[-1][0] for points in curves), default=0)
+    size = -(-last // POINTS) if max(map(len, curves), default=0) > POINTS else 1
+    averaged, parts = [], []  # parts of the run: [{number: [mean step, mean value]}]
+    for points in curves:
+        grouped = groupby(points, lambda point: -(-point[0] // size))
+        parts.append({number: list(map(fmean, zip(*some, strict=True))) for number, some in grouped})
+    for number in sorted(set().union(*parts)):
+        found = [part[number] for part in parts if number in part]
+        if len(found) == sum(max(part) >= number for part in parts):
+            steps, means = zip(*found, strict=True)
+            averaged.append((fmean(steps), fmean(means), min(means), max(means)))
+    return averaged
+
+
+def stops_improving(points):
+    """Where a curve [(step, value)] stops falling (section 4.1.5) -> a step, "not yet" or "never falls".
+
+    The page states the rule.  Before its highest point both networks only find their balance.
+    """
+    points = averages([points])
+    begin = max(range((len(points) + 1) // 2), key=lambda place: points[place][1], default=0)
+    values = [mean for _, mean, *_ in points[begin:]] or [0]
+    fall = values[0] - min(values)
+    if not fall:
+        return "never falls"
+    step = next(step for step, mean, *_ in points[begin:] if mean - min(values) <= fall / 20)
+    return step if step <= 0.8 * points[-1][0] else "not yet"
+
+
+def draw(curves, last, unit="", include=(), stops=()):
+    """One panel as SVG.  curves: [(label, style, [(step, mean, lowest, highest)])]; stops: [(step, style)] to mark."""
+    curves = [curve for curve in curves if curve[2]]
+    values = [value for *_, points in curves for point in points for value in point[1:]] + list(include)
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or 0.06 * abs(high) or 0.5
+    low, high = low - room * (low not in include), high + room * (high == low or high not in include)
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+
+    def x(step):
+        return round(LEFT + (right - LEFT) * step / last, 1)
+
+    def y(value):
+        return round(TOP + (bottom - TOP) * (high - value) / (high - low), 1)
+
+    parts = [f'<text x="{LEFT}" y="12">{unit}</text><text x="{right + 20}" y="{bottom + 18}">k steps</text>']
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
+    tick = next(f * 10.0**power for power in range(-9, 31) for f in (1, 2, 5) if high - low < 6 * f * 10.0**power)
+    for value in (tick * n for n in range(math.ceil(low / tick - 1e-9), math.floor(high / tick + 1e-9) + 1)):
+        parts.append(f'<path class="grid" d="M{LEFT} {y(value)}H{right}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>')
+    marks, label_end = [step for step in ARTICLE if step <= last], 0
+    for step in marks + [last] * (not marks or last > 1.07 * marks[-1]):
+        parts.append(f'<path class="grid" d="M{x(step)} {TOP}V{bottom + 4}"/>')
+        if x(step) > label_end:
+            parts.append(f'<text x="{x(step)}" y="{bottom + 18}" text-anchor="middle">{step / 1000:.3g}</text>')
+            label_end = x(step) + 24
+    heights = []  # of labels, from the lowest curve's up, each at the free place that is nearest to its curve's end
+    for label, style, points in sorted(curves, key=lambda curve: curve[2][-1][1]):
+        line, lower, upper = ([f"{x(point[0])},{y(point[of])}" for point in points] for of in (1, 2, 3))
+        end, height = x(points[-1][0]), y(points[-1][1])
+        free = [place for place in range(8, bottom + 1) if all(abs(place - other) >= 13 for other in heights)]
+        heights.append(min(free, key=lambda place: abs(place - height), default=height))
+        parts.append(f'<polygon class="band {style}" points="{" ".join(upper + lower[::-1])}"/>')
+        parts.append(f'<polyline class="line {style}" points="{" ".join(line)}"/>')
+        parts.append(f'<path class="leader {style}" d="M{line[-1]}L{end + 12} {heights[-1]}"/>')
+        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(label[-14:])}</text>')
+    rows = [[] for _ in stops]  # of triangles: those that would hide each other are stacked
+    for step, style in stops:
+        place, row = next(pair for pair in enumerate(rows) if all(abs(x(step) - other) >= 10 for other in pair[1]))
+        row.append(x(step))
+        parts.append(f'<path class="stop {style}" d="M{x(step)} {bottom - 9 * place - 9}l5 9h-10z"/>')
+    for step in sorted({step for *_, points in curves for step, *_ in points}):
+        told = [f"{label}: {tell(point)}" for label, _, points in curves for point in points if point[0] == step]
+        tip = escape("\n".join([f"step {step:,.0f}", *told]))
+        parts.append(f'<path class="hover" d="M{x(step)} {TOP}V{bottom}"><title>{tip}</title></path>')
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
 # The page -----------------------------------------------------------------------------------------------------
+def tell(point):
+    """A point of averages() as text: mean ± half the range."""
+    _, mean, low, high = point
+    shapes = {1: ".3f", 10: ".2f", 1000: ".1f", 1e7: ",.0f"}
+    shape = next((shape for limit, shape in shapes.items() if abs(mean) < limit), ".3g")
+    return f"{mean:{shape}}" + (f" ± {(high - low) / 2:{shape}}" if low < high else "")
 
 
 def title(column):
-    return PANELS[column][0]
+    return PANELS[column.split()[0]][0] + "".join(f", layer {number}" for number in column.split()[1:])
 
 
 def panel(column, groups, last):
     """A column's curves of all groups under its title, and one line that says what they show."""
-    name, unit, include, caption = PANELS[column]
+    _, unit, include, caption = PANELS[column.split()[0]]
     curves = [(label, style, averages([one.points[column] for one in runs])) for label, style, runs in groups]
     stops = [(stops_improving(one.points[column]), style) for _, style, runs in groups for one in runs]
-    stops = [(step, style) for step, style in stops if column in STOPS and not isinstance(step, str)]
-    svg = draw(curves, last, unit, include, stops)
-    return f"<figure><h3>{name}</h3>{svg}<figcaption>{caption}</figcaption></figure>"
+    shown = [stop for stop in stops if column in STOPS and not isinstance(stop[0], str)]
+    svg = draw(curves, last, unit, include, shown)
+    return f"<figure><h3>{title(column)}</h3>{svg}<figcaption>{caption}</figcaption></figure>"
 
 
 def picture(run, step, label):
-    """The first dogs of a run's sheet of samples under a label, in an <img> that holds its pixels; "" if none."""
-    path = run.folder / "samples" / f"{step:06d}.png"
-    if not path.exists():
+    """The first dogs of a run's grid of samples over a label, as a <figure> that holds its pixels; "" if none."""
+    path, side = run.folder / "samples" / f"{step:06d}.png", run.size + 2  # with the gap
+    try:
+        grid = Image.fromarray(read_image(path))
+        if grid.width != 8 * side + 2:
+            raise UserError(f"{path}: not eight pictures of {run.size} pixels side by side")
+    except UserError as error:
+        if path.exists():
+            print(f"left out: {error}")
         return ""
-    with left_out(path):
-        with Image.open(path) as sheet:
-            side = (sheet.width - 2) // 8  # of a dog and its gap: a sheet has eight a row
-            dogs = sheet.convert("RGB").crop((0, 0, COLUMNS * side + 2, ROWS * side + 2))
-        dogs = dogs.resize((COLUMNS * TILE + 2, ROWS * TILE + 2))
-        dogs.save(jpeg := io.BytesIO(), "JPEG", quality=80)
-        data, label = base64.b64encode(jpeg.getvalue()).decode(), escape(label)
-        return f'<figure><h3>{label}</h3><img alt="{label}" src="data:image/jpeg;base64,{data}"></figure>'
-    return ""
+    dogs = grid.crop((0, 0, ACROSS * side + 2, DOWN * side + 2))
+    dogs.resize((ACROSS * TILE + 2, DOWN * TILE + 2)).save(jpeg := io.BytesIO(), "JPEG", quality=80)
+    source = f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
+    return f'<figure><img alt="{escape(label)}" src="{source}"><figcaption>{escape(label)}</figcaption></figure>'
 
 
 def table(head, *blocks):
@@ -174,72 +284,51 @@ def table(head, *blocks):
 
 
 def settings(groups):
-    """Rows that tell what each group's runs were, and how many pictures they were judged by."""
-    traits = [runs[0].traits for *_, runs in groups]
-    differing = [key for key in traits[0] if len({repr(some.get(key)) for some in traits}) > 1]
-    differing = [key for key in differing if key not in ("no_gen_attn", "no_disc_attn", "code")]
-
-    def row(name, tell):
-        return [name, *(escape(" or ".join(sorted({tell(one) for one in runs} - {""}))) for *_, runs in groups)]
-
-    rows = [
-        ["seeds", *(", ".join(str(one.seed) for one in runs) for *_, runs in groups)],
-        row("width, batch, attention at", lambda one: f"{one.width}, {one.batch}, {one.attn_at}"),
-        row("differ in", lambda one: ", ".join(f"{key} {one.traits.get(key)}" for key in differing)),
-        row("code", lambda one: one.code),
-        row("pictures judged, against", lambda one: one.judged["metrics.csv"]),
-        row("pictures for FID, against", lambda one: one.judged["fid.csv"]),
-    ]
-    return [cells for cells in rows if any(cells[1:])]
+    """Rows that tell what each group's runs were, and all in which they differ."""
+    names = dict.fromkeys(name for *_, runs in groups for one in runs for name in one.facts)
+    cells = [["; ".join(dict.fromkeys(one.facts.get(n, "") for one in runs)) for *_, runs in groups] for n in names]
+    rows = [[name, *map(escape, row)] for name, row in zip(names, cells, strict=True)]
+    return [row for row in rows if len(set(row[1:])) > 1 or (row[0] in FACTS and any(row[1:]))]
 
 
 def figures(groups, columns, step=None):
-    """A row for each variant: each column at a step, or where its curve ends."""
-    rows = []
+    """A row for each group: each column at a step, or where its curve ends."""
     for label, style, runs in groups:
-        rows.append([KEY.format(style, escape(label))])
-        for column in columns:
-            points = averages([one.points[column] for one in runs])
-            rows[-1].append("".join(tell(point) for point in points if point[0] == (step or points[-1][0])))
-    return rows
+        curves = [averages([one.points[column] for one in runs]) for column in columns]
+        cells = ["".join(tell(p) for p in points if p[0] == (step or points[-1][0])) for points in curves]
+        yield [KEY.format(style, escape(label)), *cells]
 
 
 def when_to_stop(groups, columns):
     """A row for each run: where its curves stop improving and, in brackets, the last column there."""
-    rows = []
     for label, style, one in ((label, style, one) for label, style, runs in groups for one in runs):
-        rows.append([KEY.format(style, escape(label)), one.seed, f"{one.last:,}"])
-        for stop in (stops_improving(one.points[column]) for column in columns):
-            if not isinstance(stop, str):
-                near = sorted(averages([one.points[columns[-1]]]), key=lambda point: abs(point[0] - stop))
-                stop = f"{stop:,.0f} ({''.join(map(tell, near[:1]))})"
-            rows[-1].append(stop)
-        rows[-1].append(escape(one.name))
-    return rows
+        row = [KEY.format(style, escape(label)), one.seed, f"{one.last:,}"]
+        for points in (one.points[column] for column in columns):
+            row.append(stops_improving(points) if points else "")
+            if not isinstance(stop := row[-1], str):
+                near = sorted(averages([one.points[columns[-1]]]), key=lambda point: abs(point[0] - stop))[:1]
+                row[-1] = f"{stop:,.0f}{''.join(f' ({tell(point)})' for point in near)}"
+        yield [*row, escape(one.name)]
 
 
 def page(runs):
     """All of it for runs that read_run gave -> HTML."""
     groups, last = group(runs), max(one.last for one in runs)
-    found = {column for one in runs for column in one.points}
-    columns = [column for column in PANELS if column in found]
-    final = [column for column in columns if column not in ("g_loss", "d_real", "d_fake")]
-    measures = [column for column in columns if column in MEASURES]
-    steps = sorted({*(step for step in ARTICLE if step <= last), last}) if measures else []
-    head, *results = zip(["", *map(title, final)], *figures(groups, final), strict=True)
-    by_step = [[[f"step {step:,}"], *figures(groups, measures, step)] for step in steps]
-    stops = [column for column in STOPS if column in columns]
-    pictures = ""
-    for step in sorted({*ARTICLE, *(one.last for one in runs)}):
-        shown = "".join(picture(members[0], step, f"{label}, step {step:,}") for label, _, members in groups)
-        pictures += f'<div class="pictures">{shown}</div>' * bool(shown)
+    columns = dict.fromkeys(column for one in runs for column in one.points)
+    columns = sorted(columns, key=lambda column: list(PANELS).index(column.split()[0]))
+    measures, stops = ([column for column in some if column in columns] for some in (MEASURES, STOPS))
+    head, *results = zip(["", *map(title, columns)], *figures(groups, columns), strict=True)
+    steps = [step for step in sorted({*ARTICLE, *(one.last for one in runs)}) if step <= last]
+    by_step = [[[f"step {step:,}"], *figures(groups, measures, step)] for step in steps if measures]
+    rows = [[picture(runs[0], step, f"{label}, step {step:,}") for label, _, runs in groups] for step in steps]
+    pictures = "".join(f'<div class="pictures">{"".join(row)}</div>' for row in rows)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Self-Attention GAN on dogs</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style>
 <h1>Self-Attention GAN on dogs: attention on and off</h1>
 <p>{"; ".join(f"<b>{name}</b>: attention in {where}" for name, where in VARIANTS.items())}.</p>
 {table(head, settings(groups), results)}
-<p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth. Both
-distances fall as more pictures are judged: compare equal numbers, judged against the same photos.</p>
+<p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth. FID and the
+EfficientNet distance fall as more pictures are judged: compare equal numbers.</p>
 <h2>Curves (section 4.2)</h2>
 <p class="note">Lines are means over seeds, bands reach from the lowest seed to the highest. Ticks are the steps that
 section 4 looks at; triangles on the axis tell where each run stops improving, by the rule below.</p>
@@ -248,10 +337,10 @@ section 4 looks at; triangles on the axis tell where each run stops improving, b
 {table(["variant", "seed", "steps", *(f"{title(c)} stops" for c in stops), "run"], when_to_stop(groups, stops))}
 <p class="note">A curve stops improving where it has fallen by 95 % of all that it ever falls, counted from the highest
 of the first half of its points; of noise, too, so compare the seeds. Not yet: that is in the run's last fifth. In
-brackets: {"".join(map(title, stops[-1:]))} there, or where it was measured next to that.</p>
+brackets: the last column's own value there, or where it was measured next to that.</p>
 <h2>Step by step (sections 4.1.1 to 4.1.4)</h2>
-{table(["", *map(title, measures)], *by_step)}
-<p class="note">The first {COLUMNS * ROWS} dogs of each grid of samples, unselected, of each variant's first seed.</p>
+{table(["", *map(title, measures)], *by_step) if by_step else ""}
+<p class="note">The first {ACROSS * DOWN} dogs of each grid of samples, unselected, of each variant's first seed.</p>
 {pictures}</html>
 """
 
@@ -261,15 +350,12 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
-    runs = []
-    for folder in {folder.resolve(): folder for folder in args.runs}.values():  # each once, whatever its path
-        with left_out(folder / "config.json"):
-            one = read_run(folder)
-            runs += [one] * bool(one.points)
+    folders = {folder.resolve(): folder for folder in args.runs}.values()  # each once, whatever its path
+    runs = [run for run in map(read_run, folders) if run]
     if not runs:
         raise UserError("none of these folders holds a run with figures: name some that train.py made")
     with atomic_write(args.out) as temporary:
-        temporary.write_text(page(runs), encoding="utf-8")
+        temporary.write_text(page(runs), encoding="utf-8", errors="backslashreplace")
     print(args.out)
 
 

@@ -3,8 +3,9 @@
 import json
 import os
 import re
+import shutil
 import sys
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,20 @@ from PIL import Image
 
 import train
 from common import UserError
-from experiment import curves, report
+from experiment import report
 
 ROOT = Path(__file__).parent.parent
 LOG = "step,d_loss,g_loss,d_real,d_fake,gamma_g,gamma_d,images_per_s,fid\n"
-PNG = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\2\x12\0\0\2\x12\x08\2\0\0\0"  # how a sheet begins
 METRICS = "step,count,distance,kid,precision,recall,dogs,breeds,big,nearest,far\n"
 
 
-def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), photos="0123456789", **more):
+def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), photos="0123456789"):
     """A run folder as train.py and evaluate.py leave it, with the options of a command line."""
     options = train.parse_options(["--data", str(ROOT / "tests"), "--out", str(folder), *arguments])
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     options["attn_at"] = [32]
     (folder / "samples").mkdir(parents=True)
-    config = {"options": options, "size": 64, "photos": 2, "photos_sha256": photos, **more}
+    config = {"options": options, "size": 64, "photos": 2, "photos_sha256": photos}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     gamma = "0.1" if options["no_disc_attn"] else f"0.1 {0.3 * (-1) ** options['seed']}"  # the sign means nothing
     rows = [f"{step},{loss},1.5,0.6,0.4,{gamma},,90,\n" for step, loss in d_loss]
@@ -80,12 +80,10 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
         "step 1,000\nfull: 92.0 ± 2.0\nno-disc-attn: 120.0",
     ]
     assert tips(page, "Loss of D")[0] == "step 500\nfull: 1.30 ± 0.10\nno-disc-attn: 1.20"
-    assert tips(page, "|Gamma| in G") == [  # the mean of two layers, and of the one in the other variant
-        f"step {step}\nfull: 0.200\nno-disc-attn: 0.100" for step in ("500", "1,000")
-    ]
+    assert tips(page, "|Gamma| in G, layer 2") == ["step 500\nfull: 0.300", "step 1,000\nfull: 0.300"]
     final = results_of(page, "full")
     assert (final["seeds"], final["EfficientNet distance"], final["Loss of D"]) == (
-        "1, 2",
+        "1; 2",
         "92.0 ± 2.0",
         "1.00 ± 0.10",
     )
@@ -95,18 +93,12 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
     assert (at_500[0], at_1000[0]) == ("205.0 ± 5.0", "92.0 ± 2.0")
 
 
-def test_what_figures_were_measured_against_is_told(tmp_path, monkeypatch):
+def test_distances_of_different_numbers_of_pictures_are_marked(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / str(n), f"--seed={n}", distance=[(500, 200)]) for n in (1, 2)]
-    judged = runs[1] / "metrics.csv"  # both as older versions wrote them
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged, against"] == "2,000"
+    judged = runs[1] / "metrics.csv"
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000"
     judged.write_text(judged.read_text().replace(",2000,", ",200,"))
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged, against"] == "2,000 or 200"
-    judged.write_text("step,count,distance,fingerprint\n500,2000,3,abc\n")
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures judged, against"] == "2,000 or 2,000 abc"
-    (runs[0] / "fid.csv").write_text("step,count,fid,fingerprint\n500,5000,81.5,def\n")
-    page = make_page(monkeypatch, *runs)
-    assert results_of(page, "full")["pictures for FID, against"] == "5,000 def"
-    assert (results_of(page, "full")["FID"], tips(page, "FID")) == ("81.5", ["step 500\nfull: 81.5"])
+    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000; 200"
 
 
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):
@@ -115,45 +107,32 @@ def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, mo
     assert tip.count("1.20") == 3 and "±" not in tip
 
 
-def test_runs_of_other_code_or_of_one_seed_are_not_averaged(tmp_path, monkeypatch):
-    code = {"commit": "5b3ec64", "changed": False, "sha256": "1"}
-    same = [make_run(tmp_path / f"s{n}", f"--seed={n}", d_loss=[(500, n)], code=code) for n in (1, 2)]
-    assert tips(make_page(monkeypatch, *same), "Loss of D") == ["step 500\nfull: 1.50 ± 0.50"]
-    commit = make_run(tmp_path / "c", "--seed=3", d_loss=[(500, 3)], code=code | {"commit": "77", "changed": True})
-    page = make_page(monkeypatch, *same, commit)  # the same files: only what doesn't count changed
-    assert tips(page, "Loss of D") == ["step 500\nfull: 2.00 ± 1.00"]
-    assert results_of(page, "full")["code"] == "5b3ec64 or 77 with changes"
-    for others in (
-        [make_run(tmp_path / "other", "--seed=3", code=code | {"sha256": "2"})],
-        [make_run(tmp_path / "old", "--seed=3")],
-        [make_run(tmp_path / "mixed", "--seed=3", code=code, changes=["step 200: lr_g 0.1 -> 0.2"])],
-    ):
-        page = make_page(monkeypatch, *same, *others)
-        assert results_of(page, str(same[0]))["Loss of D"] == "1.50 ± 0.50"
-        assert results_of(page, str(others[0]))["seeds"] == "3"
-    twice = make_run(tmp_path / "twice", "--seed=2", d_loss=[(500, 9)], code=code)
-    (tip,) = tips(make_page(monkeypatch, *same, twice), "Loss of D")
-    assert "±" not in tip and tip.count("\n") == 3
-
-
-def test_runs_that_differ_in_options_have_a_colour_each_and_a_row_that_says_in_what(tmp_path, monkeypatch):
-    runs = [make_run(tmp_path / str(n), f"--lr-g={n / 1000}", f"--r1={n}", "--log-every=5") for n in (1, 2, 3)]
+def test_runs_of_other_code_or_of_equal_seeds_are_curves_of_their_own(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / name, f"--seed={seed}") for name, seed in (("a", 1), ("b", 2), ("c", 2), ("d", 3))]
+    tip = tips(make_page(monkeypatch, *runs), "Loss of D")[0]
+    assert tip.count("1.20") == 3  # a and d are averaged, b and c stand alone
+    for run, code in zip(runs, ("old", "old", "new", "new"), strict=True):
+        config = json.loads((run / "config.json").read_text())
+        config |= {"code": {"commit": f"{code}1", "changed": code == "new", "sha256": code}}
+        config["options"]["fid_every"] = run.name  # an option of older runs, which changed nothing
+        (run / "config.json").write_text(json.dumps(config))
     page = make_page(monkeypatch, *runs)
-    assert [results_of(page, str(run))["differ in"] for run in runs] == [f"lr_g 0.00{n}, r1 {n}.0" for n in (1, 2, 3)]
-    assert set(re.findall(r'class="line (s\d)"', page)) == {"s0", "s1", "s2"}
-    every_style = re.findall(r"\.(s\d)\{(.*?)\}", report.STYLE.split("@media")[0])
-    assert [name for name, _ in every_style] == [f"s{n}" for n in range(8)] and len(set(every_style)) == 8
-    variants = make_page(monkeypatch, runs[0], make_run(tmp_path / "v", "--no-gen-attn", "--lr-g=0.001", "--r1=1"))
-    assert "differ in" not in results_of(variants, "full")
+    assert tips(page, "Loss of D")[0].count("1.20") == 2
+    one, two = (results_of(page, str(run)) for run in (runs[0], runs[2]))
+    assert [one[name] for name in ("seeds", "code", "commit")] == ["1; 2", "old", "old1"]
+    assert [two[name] for name in ("seeds", "code", "commit")] == ["2; 3", "new", "new1, changed"]
 
 
-def test_stops_at_the_same_step_stand_on_each_other():
-    line = [("D", "s0", [(10000, 1.0, 1.0, 1.0)])]
-    svg = curves.draw(line, 10000, stops=[(5000, "s0"), (5010, "s1"), (5000, "s2"), (9000, "s3")])
-    places = re.findall(r'class="stop s\d" d="M([0-9.]+) ([0-9.]+)', svg)
-    places = [(float(x), float(y)) for x, y in places]
-    assert len(places) == 4 and sorted(y for _, y in places)[-2:] == 2 * [curves.HEIGHT - curves.BOTTOM - 9]
-    assert all(abs(x - u) >= 10 or abs(y - v) >= 9 for i, (x, y) in enumerate(places) for u, v in places[:i])
+def test_runs_that_differ_in_options_have_their_own_styles_and_rows_tell_the_options(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--r1=3"), make_run(tmp_path / "c", "--no-disc-attn")]
+    page = make_page(monkeypatch, *runs)
+    assert len(set(re.findall(r'"line (s\d)"', page))) == 3
+    assert [results_of(page, str(run))["--r1"] for run in runs] == ["0.2", "3.0", "0.2"]
+    assert "--ema" not in results_of(page, str(runs[0]))  # all have the same
+    config = json.loads((runs[0] / "config.json").read_text())
+    (runs[0] / "config.json").write_text(json.dumps(config | {"changes": ["step 600: r1 0.2 -> \ud800"]}))
+    page = make_page(monkeypatch, *runs)
+    assert [results_of(page, str(run))["changed at"] for run in runs] == ["step 600: r1 0.2 -&gt; \\ud800", "", ""]
 
 
 def test_one_run_by_two_paths_counts_once(tmp_path, monkeypatch):
@@ -165,41 +144,54 @@ def test_one_run_by_two_paths_counts_once(tmp_path, monkeypatch):
 
 def test_a_curve_ends_where_its_log_does_and_marks_stand_where_their_steps_are():
     points = [(10000, 2.0, 2.0, 2.0), (20000, 1.0, 1.0, 1.0)]
-    svg = curves.draw([("D", "s0", points)], 20000, include=(0, 4), stops=[(10000, "s0")])
+    svg = report.draw([("D", "s0", points)], 20000, include=(0, 4), stops=[(10000, "s0")])
     line = re.search('polyline class="line s0" points="(.*?)"', svg)[1].split()
     (first, _), last = (tuple(map(float, point.split(","))) for point in line)
-    right, bottom = curves.WIDTH - curves.RIGHT, curves.HEIGHT - curves.BOTTOM
-    assert last == (right, curves.TOP + (bottom - curves.TOP) * 0.75)
-    assert first == (curves.LEFT + right) / 2 == float(re.search('class="stop s0" d="M([0-9.]+) ', svg)[1])
+    right, bottom = report.WIDTH - report.RIGHT, report.HEIGHT - report.BOTTOM
+    assert last == (right, report.TOP + (bottom - report.TOP) * 0.75)
+    assert first == (report.LEFT + right) / 2 == float(re.search('class="stop s0" d="M([0-9.]+) ', svg)[1])
     assert re.findall(r'text-anchor="middle">(.*?)<', svg) == ["0.5", "2.5", "5", "10", "15", "20"]
 
 
 def test_the_labels_of_the_steps_do_not_touch():
-    svg = curves.draw([("D", "s0", [(30000, 1.0, 1.0, 1.0)])], 30000)
+    svg = report.draw([("D", "s0", [(30000, 1.0, 1.0, 1.0)])], 30000)
     places = [float(x) for x in re.findall(r'<text x="([0-9.]+)"[^>]*text-anchor="middle"', svg)]
     assert len(places) > 4 and all(right - left > 22 for left, right in pairwise(places))
 
 
 def test_a_curve_of_one_value_is_drawn():
     for value in (0.0, 3.0):
-        svg = curves.draw([("full", "s0", [(10, value, value, value)])], 10, include=(0,))
+        svg = report.draw([("full", "s0", [(10, value, value, value)])], 10, include=(0,))
         x, y = map(float, re.search('polyline class="line s0" points="([0-9., ]+)"', svg)[1].split()[-1].split(","))
-        assert x == curves.WIDTH - curves.RIGHT and curves.TOP <= y <= curves.HEIGHT - curves.BOTTOM
+        assert x == report.WIDTH - report.RIGHT and report.TOP <= y <= report.HEIGHT - report.BOTTOM
+
+
+def test_no_triangle_hides_another_and_no_label_another():
+    stops = [(step, "s0") for step in (500, 500, 500, 510, 900, 500, 515, 900)]
+    curves = [(f"label {n}", "s0", [(1000, n % 2, n % 2, n % 2)]) for n in range(8)]
+    svg = report.draw(curves, 1000, stops=stops)
+    triangles = [tuple(map(float, place)) for place in re.findall(r'class="stop s0" d="M([0-9.]+) ([0-9.]+)l', svg)]
+    assert len(triangles) == 8 and min(y for _, y in triangles) > report.TOP
+    for (x, y), (other, its) in combinations(triangles, 2):
+        assert abs(x - other) >= 10 or abs(y - its) >= 9
+    heights = sorted(float(y) for y in re.findall(r'y="([0-9.]+)">label', svg))
+    assert len(heights) == 8 and all(below - above >= 12 for above, below in pairwise(heights))
+    assert heights[0] > 8 and heights[-1] < report.HEIGHT
 
 
 def test_the_stopping_rule_on_curves_of_which_one_knows_the_answer():
     falling = [(step, 100.0 - step) for step in range(1, 101)]
-    assert curves.stops_improving(falling) == "not yet"
+    assert report.stops_improving(falling) == "not yet"
     then_flat = [(step, max(100.0 - step, 60.0)) for step in range(1, 101)]
-    assert 36 <= curves.stops_improving(then_flat) <= 40
+    assert 36 <= report.stops_improving(then_flat) <= 40
     rising_again = [(step, abs(step - 50.0)) for step in range(1, 101)]
-    assert 46 <= curves.stops_improving(rising_again) <= 50
+    assert 46 <= report.stops_improving(rising_again) <= 50
     start_of_a_gan = [(1, 0.0), *((step + 1, value) for step, value in then_flat)]  # D wins at first: no improvement
-    assert 37 <= curves.stops_improving(start_of_a_gan) <= 41
-    assert curves.stops_improving([(step, -value) for step, value in falling]) == "never falls"
-    assert curves.stops_improving([]) == "never falls"
+    assert 37 <= report.stops_improving(start_of_a_gan) <= 41
+    assert report.stops_improving([(step, -value) for step, value in falling]) == "never falls"
+    assert report.stops_improving([]) == "never falls"
     few = [(500, 208.0), (2500, 174.0), (5000, 109.0), (7500, 108.0), (10000, 107.0)]
-    assert curves.stops_improving(few) == 5000
+    assert report.stops_improving(few) == 5000
 
 
 def test_the_page_says_where_each_run_stops_improving_and_the_distance_there(tmp_path, monkeypatch):
@@ -211,14 +203,14 @@ def test_the_page_says_where_each_run_stops_improving_and_the_distance_there(tmp
 
 def test_many_rows_become_few_points_with_the_same_mean():
     points = [(step, float(step % 7)) for step in range(1, 1201)]
-    means = curves.averages([points])
-    assert len(means) == curves.POINTS
+    means = report.averages([points])
+    assert len(means) == report.POINTS
     assert sum(mean for _, mean, *_ in means) / len(means) == pytest.approx(sum(v for _, v in points) / 1200)
 
 
 def test_a_mean_over_seeds_has_only_steps_that_all_measured():
     often, seldom = [(500, 4.0), (1000, 3.0), (1500, 2.0), (2000, 1.0)], [(1000, 5.0)]
-    assert curves.averages([often, seldom]) == [(1000, 4.0, 3.0, 5.0), (1500, 2, 2, 2), (2000, 1, 1, 1)]
+    assert report.averages([often, seldom]) == [(1000, 4.0, 3.0, 5.0), (1500, 2, 2, 2), (2000, 1, 1, 1)]
 
 
 def test_a_half_written_last_line_is_not_read(tmp_path, monkeypatch):
@@ -230,70 +222,126 @@ def test_a_half_written_last_line_is_not_read(tmp_path, monkeypatch):
     assert len(tips(page, "Loss of D")) == 2 and len(tips(page, "EfficientNet distance")) == 1
 
 
-ROWS = ["10,abc,1,1,1,,,1,", "10,nan,1,1,1,,,1,", "10,1e308,1,1,1,,,1,", "0,1,1,1,1,,,1,", "9" * 5000 + ",1,1,1", "10"]
-NO_NUMBERS = ["", "step\n", LOG, *(f"{LOG}{row}\n" for row in ROWS), "step,count\n1,many\n", "\xff\0", None]
-NO_CONFIG = ["", "{", "[]", "{}", '{"options": 3}', "\xff", None]
-WRONG_OPTIONS = [{"seed": "one"}, {"seed": None}, {"folder": "x"}]
+SHEETS, TABLES = ["samples/000500.png", "samples/001000.png"], ["log.csv", "metrics.csv", "fid.csv"]
+BROKEN = {  # what may become of a file
+    "empty": lambda content: b"",
+    "cut": lambda content: content[:9],
+    "binary": lambda content: bytes(range(256)) * 9,
+    "utf-16": lambda content: content.decode("latin-1").encode("utf-16"),
+}
+BROKEN_TABLES = BROKEN | {
+    "header alone": lambda content: content[: content.index(b"\n") + 1],
+    "no steps": lambda content: content.replace(b"step", b"pets"),
+    "a column missing": lambda content: re.sub(rb"d_loss|distance|fid(?=\n)", b"pets", content),
+    "word": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,much,", content),
+    "inf": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,inf,", content),
+    "too large": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,1e300,", content),
+    "two numbers": lambda content: re.sub(rb"\n500,[^,]*,", b"\n500,1 2,", content),
+    "step 0": lambda content: content.replace(b"\n500,", b"\n0,"),
+    "rows run together": lambda content: content.replace(b"\n1000,", b"1000,"),
+    "a row cut": lambda content: re.sub(rb"\n500,.*", b"\n500,1", content),
+}
+EDITS = [{"size": "large"}, {"size": 1e999}, {"options": {}}, {"options": {"seed": [1]}}, {"photos_sha256": [7]},
+         {"code": 5}, {"code": {"sha256": 5}}, {"changes": 3}]  # fmt: skip
 
 
-def break_file(path, content):
-    """A folder in its place where the content is None."""
-    path.unlink(missing_ok=True)
-    path.write_bytes(content.encode("latin-1")) if content is not None else path.mkdir()
+def make_whole_run(folder, *arguments):
+    """A run with a file of every kind that the page draws."""
+    make_run(folder, *arguments, distance=[(500, 200), (1000, 90)])
+    shutil.copy(folder / SHEETS[1], folder / SHEETS[0])
+    (folder / "fid.csv").write_text("step,count,fingerprint,fid\n500,5000,0a1b,80.5\n1000,5000,0a1b,41.25\n")
+    return folder
 
 
-@pytest.mark.parametrize("content", NO_NUMBERS)
-@pytest.mark.parametrize("name", ["log.csv", "metrics.csv", "fid.csv"])
-def test_a_broken_table_of_figures_is_named_and_the_rest_is_drawn(tmp_path, monkeypatch, capsys, name, content):
-    good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad", "--no-gen-attn", distance=[(500, 200)])
-    break_file(bad / name, content)
-    page = make_page(monkeypatch, good, bad)
-    assert re.fullmatch(f"left out: {bad / name}: .*\nreport.html\n", capsys.readouterr().out)
-    assert results_of(page, "full")["Loss of D"] == "0.900"
-    assert results_of(page, "no-gen-attn")["Loss of D"] == ("" if name == "log.csv" else "0.900")
-    assert results_of(page, "no-gen-attn").get("EfficientNet distance", "") == (
-        "" if name == "metrics.csv" else "200.0"
+def test_fid_csv_and_density_and_coverage_are_drawn_and_the_two_distances_have_names(tmp_path, monkeypatch):
+    run = make_whole_run(tmp_path / "run")
+    (run / "metrics.csv").write_text("step,count,distance,density,coverage,new\n500,2000,99,0.5,0.25,word\n")
+    page = make_page(monkeypatch, run)
+    assert tips(page, "FID") == ["step 500\nfull: 80.5", "step 1,000\nfull: 41.2"]
+    assert tips(page, "Density") + tips(page, "Coverage") == ["step 500\nfull: 0.500", "step 500\nfull: 0.250"]
+    results = results_of(page, "full")
+    assert (results["pictures, metrics.csv"], results["pictures, fid.csv"]) == ("2,000", "5,000")
+    assert re.findall(r"(\w+)\s+distance", page, re.IGNORECASE) and not re.findall(
+        r"(?<!EfficientNet)(?<!Fréchet)(?<!Inception)\s+distance\b|>Distance", page
     )
 
 
-@pytest.mark.parametrize("content", NO_CONFIG + WRONG_OPTIONS)
-def test_a_run_with_a_broken_config_is_named_and_left_out(tmp_path, monkeypatch, capsys, content):
-    good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad", "--no-gen-attn")
-    if isinstance(content, dict):
-        config = json.loads((bad / "config.json").read_text())
-        content = json.dumps(config | {"options": config["options"] | content})
-    break_file(bad / "config.json", content)
+@pytest.mark.parametrize("form", BROKEN_TABLES)
+@pytest.mark.parametrize("name", TABLES)
+def test_of_a_broken_table_what_is_whole_is_drawn_and_one_line_names_it(tmp_path, monkeypatch, capsys, name, form):
+    good, bad = make_whole_run(tmp_path / "good"), make_whole_run(tmp_path / "bad", "--no-gen-attn")
+    (bad / name).write_bytes(BROKEN_TABLES[form]((bad / name).read_bytes()))
     page = make_page(monkeypatch, good, bad)
-    assert re.fullmatch(f"left out: {bad / 'config.json'}: .*\nreport.html\n", capsys.readouterr().out)
-    assert rows_of(page, "full") and not rows_of(page, "no-gen-attn")
+    assert re.fullmatch(f"left out: {bad / name}: .*\nreport.html\n", capsys.readouterr().out)
+    titles = {"log.csv": "Loss of D", "metrics.csv": "EfficientNet distance", "fid.csv": "FID"}
+    for other in TABLES:
+        told = tips(page, titles[other])
+        assert len(told) == 2 and all("full: " in tip for tip in told)
+        assert other == name or all("no-gen-attn: " in tip for tip in told)
+    shared = [tip for tip in tips(page, titles[name]) if "no-gen-attn" in tip]
+    assert len(shared) == {"step 0": 1, "word": 1, "inf": 1, "too large": 1, "two numbers": 1, "a row cut": 1}.get(
+        form, len(shared)
+    )
+    assert shared or "never falls" not in page  # nothing is said of a curve that isn't there
+    assert page.count("<img") == 4
+
+
+@pytest.mark.parametrize("form", [*BROKEN, "of another size"])
+def test_a_broken_sheet_of_samples_is_left_out_alone(tmp_path, monkeypatch, capsys, form):
+    run = make_whole_run(tmp_path / "run")
+    if form == "of another size":
+        Image.new("RGB", (40, 40)).save(run / SHEETS[0])
+    else:
+        (run / SHEETS[0]).write_bytes(BROKEN[form]((run / SHEETS[0]).read_bytes()))
+    page = make_page(monkeypatch, run)
+    assert re.fullmatch(f"left out: {run / SHEETS[0]}: .*\nreport.html\n", capsys.readouterr().out)
+    assert re.findall(r'<img alt="(.*?)"', page) == ["full, step 1,000"] and len(tips(page, "FID")) == 2
+
+
+@pytest.mark.parametrize("form", [*BROKEN, "missing", *EDITS], ids=str)
+def test_a_run_of_a_broken_config_is_left_out_in_one_line(tmp_path, monkeypatch, capsys, form):
+    good, bad = make_whole_run(tmp_path / "good"), make_whole_run(tmp_path / "bad", "--no-gen-attn")
+    file = bad / "config.json"
+    if form == "missing":
+        file.unlink()
+    elif isinstance(form, dict):
+        file.write_text(json.dumps(json.loads(file.read_text()) | form))
+    else:
+        file.write_bytes(BROKEN[form](file.read_bytes()))
+    page = make_page(monkeypatch, good, bad)
+    assert re.fullmatch(f"left out: {bad}.*config.json: .*\nreport.html\n", capsys.readouterr().out)
+    assert rows_of(page, "full") and "no-gen-attn," not in page and page.count("<img") == 2
     with pytest.raises(UserError):
         make_page(monkeypatch, bad)
 
 
-@pytest.mark.parametrize("content", ["", "no picture", PNG[:60], None])
-def test_a_broken_sheet_of_samples_is_named_and_the_others_are_shown(tmp_path, monkeypatch, capsys, content):
-    good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad", "--no-gen-attn")
-    break_file(bad / "samples/001000.png", content)
-    page = make_page(monkeypatch, good, bad)
-    assert re.fullmatch(f"left out: {bad / 'samples/001000.png'}: .*\nreport.html\n", capsys.readouterr().out)
-    assert re.findall(r'<img alt="(.*?)"', page) == ["full, step 1,000"] and rows_of(page, "no-gen-attn")
+@pytest.mark.parametrize("gone", [["metrics.csv", "fid.csv", *SHEETS], ["log.csv"], ["log.csv", "metrics.csv"]])
+def test_a_run_is_drawn_from_the_files_that_it_has(tmp_path, monkeypatch, capsys, gone):
+    run = make_whole_run(tmp_path / "run")
+    for name in gone:
+        (run / name).unlink()
+    page = make_page(monkeypatch, run)
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    assert len(lines) == ("log.csv" in gone) and all(f"{run / 'log.csv'}: No such file" in line for line in lines)
+    titles = {"Loss of D": "log.csv", "EfficientNet distance": "metrics.csv", "FID": "fid.csv"}
+    assert {title for title in titles if f"<h3>{title}</h3>" in page} == {t for t in titles if titles[t] not in gone}
 
 
-def test_a_run_whose_loss_grew_beyond_measure_is_drawn(tmp_path, monkeypatch):
-    for last in (1e14, 1e20, 1e99, -1e99, 1e-99):
-        page = make_page(monkeypatch, make_run(tmp_path / f"{last}", d_loss=[(500, 1.0), (1000, last)]))
-        assert len(tips(page, "Loss of D")) == 2
-        assert len(curves.ticks(*sorted((1.0, last)))) in range(2, 7)
-    assert len(tips(make_page(monkeypatch, make_run(tmp_path / "flat", d_loss=[(500, 1e20)])), "Loss of D")) == 1
+def test_a_spreadsheet_s_line_ends_and_byte_order_mark_change_nothing(tmp_path, monkeypatch, capsys):
+    run = make_whole_run(tmp_path / "run")
+    page = make_page(monkeypatch, run)
+    for name in ("config.json", *TABLES):
+        (run / name).write_bytes(b"\xef\xbb\xbf" + (run / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert make_page(monkeypatch, run) == page and capsys.readouterr().out == 2 * "report.html\n"
 
 
-def test_a_log_that_a_spreadsheet_saved_is_drawn(tmp_path, monkeypatch):
-    run = make_run(tmp_path / "run", distance=[(500, 200)])
-    before = make_page(monkeypatch, run)
-    for name in ("log.csv", "metrics.csv"):
-        text = (run / name).read_text()
-        (run / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    assert make_page(monkeypatch, run) == before
+@pytest.mark.parametrize("loss", [1e14, -3e29, 1e-300])
+def test_a_run_that_exploded_is_drawn(tmp_path, monkeypatch, loss):
+    run = make_run(tmp_path / "run", d_loss=[(500, 1.0), (1000, loss), (1500, loss)])
+    page = make_page(monkeypatch, run, make_run(tmp_path / "other", "--no-gen-attn"))
+    assert len(tips(page, "Loss of D")) == 3
+    svg = report.draw([("D", "s0", [(1, loss, loss, loss)])], 1)
+    assert 1 <= svg.count('text-anchor="end"') <= 6
 
 
 def test_the_page_is_one_file_in_which_names_are_escaped_and_pictures_have_their_label(tmp_path, monkeypatch):

@@ -215,19 +215,23 @@ def draw_losses():
 def draw_slope():
     """Why D must be smooth: a fake beside a cliff gets no direction, and on a slope it does."""
     parts = []
-    cases = (20, "A cliff: D without R1", 30, 1, "flat: which way?"), (330, "A slope: D with R1", 2.2, 0.6, "this way")
-    for left, title, steep, high, words in cases:
+    cases = [
+        (20, "A cliff: D without R1", 30, 1, "flat: which way?", ("steep:", "R1 is large"), 140),
+        (330, "A slope: D with R1", 2.2, 0.6, "this way", ("gentle:", "R1 is small"), 190),
+    ]
+    for left, title, steep, high, words, price, price_y in cases:
         frame = (left, 140, 270, 75)
 
         def logit(t, steep=steep, high=high):
-            return high * math.tanh(steep * (t - 0.6))
+            return high * math.tanh(steep * (t - 0.66))
 
         x, y = on(frame, 0.2, logit(0.2))
         end_x, end_y = on(frame, 0.42, logit(0.2) + 0.22 * slope(logit, 0.2))
         parts += [text(left, 30, title, "b"), text(left, 60, "D's logit", "s dt")]
         parts += [line(f"M{left} 240H{left + 270}", "n"), curve(frame, logit, 0, 1, "dl")]
-        parts += [text(left, 262, "fakes", "s gt"), text(left + 270, 262, "photos", "s r m")]
-        parts += [dot(*on(frame, t, logit(t)), "m", 5) for t in (0.66, 0.76, 0.86, 0.96)]
+        parts += [text(left, 262, "fakes", "s gt"), text(left + 182, 262, "photos", "s c m")]
+        parts += [dot(*on(frame, t, logit(t)), "m", 5) for t in (0.62, 0.65, 0.68, 0.71)]
+        parts += [text(left + 192, price_y + 22 * row, part, "s m") for row, part in enumerate(price)]
         parts += [dot(x, y, "gt", 6), text(left, y - 28, words, "gt")]
         if slope(logit, 0.2) > 0.01:
             parts.append(line(f"M{x:.1f} {y:.1f}L{end_x:.1f} {end_y:.1f}", "gl", arrow=True))

@@ -8,7 +8,6 @@ variants' means, and the answers.  "nan" is what some run has no figures for yet
 
 import itertools
 import math
-import warnings
 from argparse import Namespace
 from pathlib import Path
 
@@ -37,7 +36,7 @@ BESIDE = [(f"effect of G, {name} late", name, END, IN_G, LATE) for name in ("pre
 def read_runs(folders):
     """Run folders -> {(variant, seed): rows of metrics.csv}.  Raises UserError if they were measured differently."""
     runs, measured = {}, set()
-    for folder in folders:
+    for folder in (folder for folder in folders if folder.is_dir()):
         options = Namespace(**read_config(folder)["options"])
         if folder.name != f"{variant(options)}-{options.seed}":
             print(f"left out, for its name: {folder}, seed {options.seed} of {variant(options)}")
@@ -61,13 +60,15 @@ def values(runs, column, steps, seeds):
 def contrast(groups, weights):
     """The weighted sum of the means of groups (k, n), tested against 0 with the variance pooled within them.
 
-    Returns (difference, half of its 95 % interval, t, degrees of freedom, two-sided p).
+    Returns (difference, half of its 95 % interval, t, two-sided p, degrees of freedom).
     """
     n, freedom = groups.shape[1], groups.size - len(groups)
+    if n < 2:
+        return 4 * (math.nan,) + (freedom,)
     error = math.sqrt(groups.var(axis=1, ddof=1).mean() * np.square(weights).sum() / n)
     difference = float(weights @ groups.mean(axis=1))
     p = 2 * stats.t.sf(abs(difference / error), freedom)
-    return difference, stats.t.ppf(0.975, freedom) * error, difference / error, freedom, float(p)
+    return difference, stats.t.ppf(0.975, freedom) * error, difference / error, float(p), freedom
 
 
 def permutation_p(groups, weights):
@@ -89,9 +90,8 @@ def permutation_p(groups, weights):
 
 def holm(ps):
     """Holm's correction: the smallest of m is multiplied by m, the next by m - 1, ..., none below those before."""
-    corrected, highest = [0.0] * len(ps), 0.0
-    for place, index in enumerate(np.argsort(ps)):
-        highest = corrected[index] = max(highest, min(1.0, (len(ps) - place) * ps[index]))
+    order, corrected = np.argsort(ps), np.empty(len(ps))
+    corrected[order] = np.maximum.accumulate(np.minimum(1, np.arange(len(ps), 0, -1) * np.array(ps)[order]))
     return corrected
 
 
@@ -100,17 +100,16 @@ def table(head, *rows):
 
 
 def main():
-    warnings.simplefilter("ignore", RuntimeWarning)  # of means over nothing, which are nan
     parser = Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders with metrics.csv")
     runs = read_runs(parser.parse_args().runs)
     asked = [(*question, values(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
     found = [contrast(groups, weights) for _, _, _, weights, _, groups in asked]
-    ps = [p for *_, p in found[: len(QUESTIONS)]]
+    ps = [p for *_, p, _ in found[: len(QUESTIONS)]]
     holms = ["not yet"] * len(ps) if np.isnan(ps).any() else [f"{p:.3f}" for p in holm(ps)]
 
     means, rows = [["attention", *VARIANTS.values(), "*one run's spread*"]], []
-    for (text, column, steps, weights, _, groups), (difference, half, t, freedom, p), corrected in zip(
+    for (text, column, steps, weights, _, groups), (difference, half, t, p, freedom), corrected in zip(
         asked, found, holms + [""] * len(BESIDE), strict=True
     ):
         digits = 1 if column == "distance" else 3

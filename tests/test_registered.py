@@ -1,57 +1,133 @@
-"""The registered questions: each statistic against a known answer."""
+"""The registered questions (experiment/registered.py): figures of which one knows the answer."""
 
 import csv
+import itertools
 import json
+import math
 import sys
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiment import registered
-from experiment.evaluate import COLUMNS
+from common import UserError
+from experiment import evaluate, registered
+
+LATE = {25000: -2, 26250: 1, 27500: 5, 28750: -3, 30000: -1}  # what cancels out over the five snapshots
+SWITCHES = {
+    "full": (False, False),
+    "no-disc-attn": (False, True),
+    "no-gen-attn": (True, False),
+    "no-attn": (True, True),
+}
 
 
-def test_a_contrast_of_two_groups_is_students_t_test():
-    groups = np.random.default_rng(0).normal([[0.3], [0]], size=(2, 6))
-    difference, half, t, freedom, p = registered.contrast(groups, [1, -1])
-    wanted = stats.ttest_ind(*groups)
-    assert (t, p, freedom) == (pytest.approx(wanted.statistic), pytest.approx(wanted.pvalue), wanted.df)
-    interval = wanted.confidence_interval(0.95)
-    assert (difference - half, difference + half) == (pytest.approx(interval.low), pytest.approx(interval.high))
+def make_runs(folder, value, seeds=range(3, 11), count=2000):
+    """Runs whose distance and recall at a step are value(variant, seed, step), as evaluate.py leaves them."""
+    for name, seed in itertools.product(SWITCHES, seeds):
+        run = folder / f"{name}-{seed}"
+        run.mkdir(parents=True)
+        options = dict(zip(("no_gen_attn", "no_disc_attn"), SWITCHES[name], strict=True)) | {"seed": seed}
+        config = {"options": options, "size": 64, "photos": 2, "photos_sha256": ""}
+        (run / "config.json").write_text(json.dumps(config))
+        with open(run / "metrics.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, evaluate.COLUMNS, restval="")
+            writer.writeheader()
+            for step in (step for step in (500, 2500, 5000, 24000, *LATE) if step <= 5000 or seed in (3, 4, 5)):
+                figures = dict.fromkeys(("distance", "recall", "precision", "density"), value(name, seed, step))
+                writer.writerow({"step": step, "count": count, "fingerprint": "abc", **figures})
+    return sorted(folder.iterdir())
 
 
-def test_holms_correction_by_hand():
-    assert registered.holm([0.04, 0.01, 0.03, 0.2]) == pytest.approx([0.09, 0.04, 0.09, 0.2])
-    assert registered.holm([0.5, 0.9]) == pytest.approx([1, 1])
+def tables(capsys):
+    """The tables printed since the last call, as {first cell of a row: the others}."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    return {row[0]: row[1:] for row in rows if row}
 
 
-def test_a_permutation_counts_the_labels_that_do_as_well():
-    best = np.array([[9.0, 9, 9], [0, 0, 0], [0, 0, 0], [0, 0, 0]])  # one of 4 labels in each of 3 seeds
-    assert registered.permutation_p(best, registered.BOTH) == pytest.approx(1 / 64)
-    in_g = np.array([[5.0, 5], [5, 5], [1, 1], [1, 1]])  # 2^4 labels; the opposite of all is as large
-    assert registered.permutation_p(in_g, registered.IN_G) == pytest.approx(2 / 16)
-
-
-def test_runs_answer_the_questions_that_they_can(tmp_path, monkeypatch, capsys):
-    folders = []
-    for name in registered.VARIANTS:
-        for seed in registered.EARLY:
-            folder = tmp_path / f"{name}-{seed}"
-            folder.mkdir()
-            options = {"no_gen_attn": name in ("no-gen-attn", "no-attn"), "seed": seed}
-            options["no_disc_attn"] = name in ("no-disc-attn", "no-attn")
-            config = {"options": options, "size": 64, "photos": 9, "photos_sha256": ""}
-            (folder / "config.json").write_text(json.dumps(config))
-            with open(folder / "metrics.csv", "w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, restval="")
-                writer.writeheader()
-                distance = 100 + seed % 3 + 10 * (name == "full")
-                writer.writerow({"step": 500, "count": 2000, "distance": distance})
-            folders.append(str(folder))
-    monkeypatch.setattr(sys, "argv", ["registered.py", *folders])
+def ask(monkeypatch, *folders):
+    monkeypatch.setattr(sys, "argv", ["registered", *map(str, folders)])
     registered.main()
-    first, late = (
-        line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith(("| 1.", "| 4."))
-    )
-    assert float(first[2]) == 10 and "not yet" in late[6] and "nan" in late[2]
+
+
+def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(0)
+
+    def value(name, seed, step):
+        gen = 0 if SWITCHES[name][0] else 7
+        return 100 + step / 100 + (gen + LATE[step] if step in LATE else 60 * (name == "full")) + random.normal() / 2
+
+    folders = make_runs(tmp_path / "runs", value)
+    ask(monkeypatch, *folders)
+    found = tables(capsys)
+    for text, difference in (("1. both - rest, distance at 500", 60), ("4. effect of G, distance late", 7)):
+        row = found[text]
+        low, high = map(float, row[1].split(" to "))
+        assert float(row[0]) == pytest.approx(difference, abs=0.8) and low < float(row[0]) < high
+        assert row[2].endswith(" (28)" if "500" in text else " (8)") and float(row[4]) == 0
+    assert found["1. both - rest, distance at 500"][5] == "0.000"  # 1 of 4^8
+    assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
+    assert found["effect of G, coverage late"][0] == "nan" and found["effect of G, precision late"][4] == ""
+    early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
+    assert early == pytest.approx([165, 105, 105, 105], abs=0.8)
+
+
+def test_two_groups_are_compared_as_by_the_t_test():
+    one, two = np.random.default_rng(1).normal(size=(2, 9))
+    difference, half, t, p, freedom = registered.contrast(np.stack([one, two]), [1, -1])
+    known = stats.ttest_ind(one, two)
+    assert (difference, t, p, freedom) == pytest.approx((one.mean() - two.mean(), *known, 16))
+    interval = known.confidence_interval()
+    assert (difference - half, difference + half) == pytest.approx((interval.low, interval.high))
+
+
+def test_four_groups_are_compared_as_by_a_linear_model():
+    groups = np.random.default_rng(2).normal(size=(4, 8)) + np.array([[3], [0], [1], [2]])
+    design = np.kron(np.eye(4), np.ones((8, 1)))  # a mean for each group
+    coefficients, residual, *_ = np.linalg.lstsq(design, groups.ravel(), rcond=None)
+    weights = np.array(registered.BOTH)
+    error = math.sqrt(residual[0] / 28 * weights @ np.linalg.inv(design.T @ design) @ weights)
+    difference, _, t, p, freedom = registered.contrast(groups, registered.BOTH)
+    assert (difference, t, freedom) == pytest.approx((weights @ coefficients, weights @ coefficients / error, 28))
+    assert p == pytest.approx(2 * stats.t(28).sf(abs(t)))
+
+
+def test_holm_by_hand():
+    # 5 x 0.01, 4 x 0.011, which is less, so as before; 3 x 0.02; 2 x 0.04; 1 x 0.9
+    ps = [0.02, 0.01, 0.9, 0.011, 0.04]
+    assert registered.holm(ps) == pytest.approx([0.06, 0.05, 0.9, 0.05, 0.08])
+    assert registered.holm([0.3, 0.4, 0.9]) == pytest.approx([0.9, 0.9, 0.9])
+
+
+def test_relabelling_within_seeds_by_brute_force():
+    groups = np.random.default_rng(3).normal(size=(4, 2)) + np.array([[1], [0], [0], [0]])
+    means = []
+    for first, second in itertools.product(range(4), repeat=2):
+        both = (groups[first, 0] + groups[second, 1]) / 2
+        means.append(both - (groups.sum() / 2 - both) / 3)
+    assert registered.permutation_p(groups, registered.BOTH) == np.mean(np.abs(means) >= abs(means[0]) - 1e-9)
+    effects = []
+    for swaps in itertools.product((False, True), repeat=4):
+        swapped, runs = groups.copy(), [(0, 0), (0, 1), (1, 0), (1, 1)]
+        for swap, (row, seed) in zip(swaps, runs, strict=True):
+            if swap:
+                swapped[[row, row + 2], seed] = swapped[[row + 2, row], seed]
+        effects.append(swapped[:2].mean() - swapped[2:].mean())
+    assert registered.permutation_p(groups, registered.IN_G) == np.mean(np.abs(effects) >= abs(effects[0]) - 1e-9)
+
+
+def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(4)
+    folders = make_runs(tmp_path / "runs", lambda *_: random.normal())
+    (odd,) = make_runs(tmp_path / "other", lambda *_: 1e6, seeds=[7])[:1]
+    control = odd.rename(odd.with_name("uniform-1"))  # its config can't tell it from full-7
+    (tmp_path / "report.html").touch()  # stands beside published runs
+    ask(monkeypatch, *folders, control, tmp_path / "report.html")
+    assert f"left out, for its name: {control}" in capsys.readouterr().out
+    without = [folder for folder in folders if folder.name != "full-3"]
+    ask(monkeypatch, *without)  # each question lacks a run, so that nothing can be said yet
+    answers = {(cells[0], cells[4]) for text, cells in tables(capsys).items() if text[0] in "12345"}
+    assert answers == {("nan", "not yet")}
+    others = make_runs(tmp_path / "count", lambda *_: 1, count=1000)
+    with pytest.raises(UserError, match="1000"):
+        ask(monkeypatch, *without, others[1])

@@ -195,6 +195,15 @@ def test_the_slider_goes_from_one_dog_to_the_next(browser, write):
     )  # halfway it is as long as they
 
 
+def test_while_the_slider_is_dragged_each_finished_dog_is_shown_at_once(browser, write):
+    browser.open(write(lively(32, ())), "#seed=5")
+    assert browser.js(
+        "new Promise(done => { const receive = worker.onmessage, old = $('dog').toDataURL(); "
+        "worker.onmessage = event => { receive(event); done(busy && $('dog').toDataURL() !== old); }; "
+        "change({next: 0.4}); change({next: 0.8}); })"
+    )
+
+
 # What the reader sees -----------------------------------------------------------------------------------------
 
 
@@ -242,7 +251,10 @@ def test_clicks_arrows_and_the_mouse_choose_places_and_the_address_keeps_them(br
     for kind in ("mousePressed", "mouseReleased"):
         mouse(kind, 3, 4)
     assert "row 4, column 5, looks most" in shown(browser, "where")
+    query = "[...document.querySelectorAll('#match .query i')].map(bar => bar.style.cssText)"
+    bars = browser.js(query)
     mouse("mouseMoved", 9, 5)
+    assert len(bars) == 8 and browser.js(query) == bars  # another key is met by the same query
     assert "row 4, column 5, looks at the orange place, row 10, column 6" in shown(browser, "where")
     for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
         browser("Input.dispatchKeyEvent", type="keyDown", key=key)
@@ -270,6 +282,10 @@ def test_gamma_and_training_change_the_dog_and_no_request_leaves_the_page(browse
         picture = generate(generators[snapshot], z)[0].flatten(1)
         assert (pixels(browser.js("[...dog.pixels]")) - picture).abs().max() <= 1
         assert shown(browser, "step") == str(snapshot + 1)
+        assert shown(browser, "times") == f"{100 * times} %"
+    browser.js("$('new').click()")
+    browser.drawn()
+    assert shown(browser, "times") == "100 %"
     assert browser.requests and all(re.match("file:|blob:|about:", url) for url in browser.requests)
 
 

@@ -39,7 +39,9 @@ PANELS = {
     "coverage": ("Coverage", "share", (0,), "Real dogs with a generated one among their nearest neighbours."),
     "dogs": ("Dogs", "share", (0,), "Pictures that a trained network takes for a dog."),
     "breeds": ("Breeds", "breeds", (0,), "Effective number: n for n equally frequent breeds."),
+    "big_share": ("Big breeds", "share", (0,), "Of the generated dogs, those of breeds of 55 cm or more."),
     "big": ("Recall of big breeds", "share", (0,), "Recall among the real dogs of breeds of 55 cm or more."),
+    "others": ("Recall of the others", "share", (0,), "Recall among all other real dogs."),
     "nearest": ("Nearest photo", "", (0,), "The nearest hundredth: 0 if learnt by heart, 1 for unseen dogs."),
     "far": ("Far attention", "share", (0,), "Attention in G that goes farther than a quarter of the side."),
     "d_loss": ("Loss of D", "nats", (), "Eq. 2, negated; 1.39 where D can't tell real from generated."),
@@ -50,7 +52,7 @@ PANELS = {
     "gamma_d": ("|Gamma| in D", "", (0,), "The weight of attention in D; its sign means nothing."),
     "images_per_s": ("Speed", "images/s", (0,), "Photos trained on a second."),
 }
-MEASURES, STOPS = list(PANELS)[:12], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
+MEASURES, STOPS = list(PANELS)[:14], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
 POINTS = 100  # a curve has at most so many
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 106, 22, 32  # of a panel and its margins
 KEY = '<svg class="key {}" viewBox="0 0 32 8"><path class="line" d="M0 4h32"/></svg>{}'  # style and name of a curve
@@ -239,8 +241,7 @@ def draw(curves, last, unit="", include=(), stops=()):
 def tell(point):
     """A point of averages() as text: mean ± half the range."""
     _, mean, low, high = point
-    shapes = {1: ".3f", 10: ".2f", 1000: ".1f", 1e7: ",.0f"}
-    shape = next((shape for limit, shape in shapes.items() if abs(mean) < limit), ".3g")
+    shape = (".3f", ".2f", ".1f", ",.0f", ".3g")[sum(abs(mean) >= limit for limit in (1, 10, 1000, 1e7))]
     return f"{mean:{shape}}" + (f" ± {(high - low) / 2:{shape}}" if low < high else "")
 
 
@@ -351,8 +352,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
     folders = {folder.resolve(): folder for folder in args.runs}.values()  # each once, whatever its path
-    runs = [run for run in map(read_run, folders) if run]
-    if not runs:
+    if not (runs := [run for run in map(read_run, folders) if run]):
         raise UserError("none of these folders holds a run with figures: name some that train.py made")
     with atomic_write(args.out) as temporary:
         temporary.write_text(page(runs), encoding="utf-8", errors="backslashreplace")

@@ -13,7 +13,7 @@ from PIL import Image
 
 import train
 from common import UserError
-from experiment import report
+from experiment import evaluate, report
 
 ROOT = Path(__file__).parent.parent
 LOG = "step,d_loss,g_loss,d_real,d_fake,gamma_g,gamma_d,images_per_s,fid\n"
@@ -91,6 +91,10 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
     *stops, at_500, at_1000 = rows_of(page, "full")
     assert [row[:2] for row in stops] == [["1", "1,000"], ["2", "1,000"]]
     assert (at_500[0], at_1000[0]) == ("205.0 ± 5.0", "92.0 ± 2.0")
+
+
+def test_every_figure_of_the_judge_has_its_panel():
+    assert set(report.MEASURES) == {*evaluate.DIGITS, "fid"}
 
 
 def test_distances_of_different_numbers_of_pictures_are_marked(tmp_path, monkeypatch):

@@ -63,10 +63,10 @@ def pack(generator, step, int8=True):
     }
 
 
-def page(name, snapshots):
-    """The name of what was trained and its packed snapshots, the oldest first -> the page's HTML."""
+def page(snapshots):
+    """The packed snapshots of a training, the oldest first -> the page's HTML."""
     # z of the first 64 dogs comes along, so that they are those of `python sample.py`: JavaScript can't draw torch's.
-    data = json.dumps({"name": name, "z": array(latents(0, 64)), "snapshots": snapshots})
+    data = json.dumps({"z": array(latents(0, 64)), "snapshots": snapshots})
     return TEMPLATE.read_text(encoding="utf-8").replace(">DATA<", f">{data}<")
 
 
@@ -90,7 +90,7 @@ def main():
         folder = args.run
         steps = sorted(int(path.stem) for path in paths[0].parent.glob("*.pt") if path.stem.isdigit())
         paths = [find_snapshot(args.run, step) for step in over_training(steps)]
-    text = page(args.run.resolve().name, [pack(*load_generator(path)) for path in paths])
+    text = page([pack(*load_generator(path)) for path in paths])
     out = args.out or folder / "look.html"
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

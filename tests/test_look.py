@@ -101,7 +101,7 @@ def write(tmp_path):
     def write(*generators, int8=True):
         path = tmp_path / "look.html"
         packed = [look.pack(generator, step, int8) for step, generator in enumerate(generators, 1)]
-        path.write_text(look.page("test", packed), encoding="utf-8")
+        path.write_text(look.page(packed), encoding="utf-8")
         return path
 
     return write
@@ -110,7 +110,7 @@ def write(tmp_path):
 @pytest.fixture(scope="module")
 def pretrained_page(tmp_path_factory):
     path = tmp_path_factory.mktemp("pretrained") / "look.html"
-    path.write_text(look.page(PRETRAINED.name, [look.pack(*load_generator(PRETRAINED))]), encoding="utf-8")
+    path.write_text(look.page([look.pack(*load_generator(PRETRAINED))]), encoding="utf-8")
     return path
 
 
@@ -195,12 +195,22 @@ def test_the_slider_goes_from_one_dog_to_the_next(browser, write):
     )  # halfway it is as long as they
 
 
+def test_while_the_slider_is_dragged_each_finished_dog_is_shown_at_once(browser, write):
+    browser.open(write(lively(32, ())), "#seed=5")
+    assert browser.js(
+        "new Promise(done => { const receive = worker.onmessage, old = $('dog').toDataURL(); "
+        "worker.onmessage = event => { receive(event); done(busy && $('dog').toDataURL() !== old); }; "
+        "change({next: 0.4}); change({next: 0.8}); })"
+    )
+
+
 # What the reader sees -----------------------------------------------------------------------------------------
 
 
 def test_the_middle_of_the_first_dog_looks_where_the_readme_says(browser, pretrained_page):
+    # The address counts rows and columns from 0, as Python does, and the words on the page from 1.
     browser.open(pretrained_page, "#seed=1&at=16,16")
-    assert "row 16, column 16, looks most at the orange place, row 19, column 15" in shown(browser, "where")
+    assert "row 17, column 17, looks most at the orange place, row 20, column 16" in shown(browser, "where")
 
 
 def test_the_numbers_of_the_page_are_the_formula(browser, pretrained_page):
@@ -240,15 +250,18 @@ def test_clicks_arrows_and_the_mouse_choose_places_and_the_address_keeps_them(br
 
     for kind in ("mousePressed", "mouseReleased"):
         mouse(kind, 3, 4)
-    assert "row 3, column 4, looks most" in shown(browser, "where")
+    assert "row 4, column 5, looks most" in shown(browser, "where")
+    query = "[...document.querySelectorAll('#match .query i')].map(bar => bar.style.cssText)"
+    bars = browser.js(query)
     mouse("mouseMoved", 9, 5)
-    assert "row 3, column 4, looks also at the orange place, row 9, column 5" in shown(browser, "where")
+    assert len(bars) == 8 and browser.js(query) == bars  # another key is met by the same query
+    assert "row 4, column 5, looks at the orange place, row 10, column 6" in shown(browser, "where")
     for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
         browser("Input.dispatchKeyEvent", type="keyDown", key=key)
-    assert "row 4, column 6, looks most" in shown(browser, "where")
+    assert "row 5, column 7, looks most" in shown(browser, "where")
     browser.js("document.querySelector('[name=moves][value=seen]').click(); $('dog').focus()")
     browser("Input.dispatchKeyEvent", type="keyDown", key="ArrowUp")
-    assert "row 4, column 6, looks also" in shown(browser, "where")
+    assert "row 5, column 7, looks at" in shown(browser, "where")
     address = browser.js(
         "new Promise(done => { const look = () => location.hash.endsWith('4,6') ? done(location.hash) : "
         "setTimeout(look, 20); look(); })"
@@ -269,6 +282,10 @@ def test_gamma_and_training_change_the_dog_and_no_request_leaves_the_page(browse
         picture = generate(generators[snapshot], z)[0].flatten(1)
         assert (pixels(browser.js("[...dog.pixels]")) - picture).abs().max() <= 1
         assert shown(browser, "step") == str(snapshot + 1)
+        assert shown(browser, "times") == f"{100 * times} %"
+    browser.js("$('new').click()")
+    browser.drawn()
+    assert shown(browser, "times") == "100 %"
     assert browser.requests and all(re.match("file:|blob:|about:", url) for url in browser.requests)
 
 
@@ -285,7 +302,7 @@ def test_of_several_layers_one_is_chosen(browser, write):
     assert shown(browser, "size").startswith("32")
     browser.js("$('layer').value = 16; $('layer').onchange()")
     browser.drawn()
-    assert shown(browser, "size").startswith("16") and "row 8, column 8" in shown(browser, "where")
+    assert shown(browser, "size").startswith("16") and "row 9, column 9" in shown(browser, "where")
 
 
 # The script ---------------------------------------------------------------------------------------------------

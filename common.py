@@ -51,7 +51,8 @@ def run_script(main):
         elif isinstance(error, RuntimeError):
             raise  # a fault of ours
         line = " ".join(line.split())[:500]  # torch names every weight that doesn't fit
-        if not isinstance(error, UserError) or os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun: tell it once
+        # Under torchrun all processes see a wrong option, and one tells it; a broken file only one of them sees.
+        if dist.is_initialized() or not isinstance(error, UserError) or os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
         sys.exit(2)
 

@@ -240,10 +240,12 @@ def is_run(path):
 def run_distances(run, real, inception, device, seed, count):
     """FID of `count` pictures of each snapshot of a run, always of the same z: yields (step, FID) as it is measured.
 
-    The run's fid.csv keeps them, so that none is measured twice.  Its last column is a fingerprint of the other side
-    and of the seed; rows with another one or another count are replaced.
+    The run's fid.csv keeps them, so that none is measured twice.  Its last column is a fingerprint of the other side,
+    of the seed and of Inception's weights; rows with another one or another count are replaced.
     """
     file, digest = run / "fid.csv", hashlib.sha256(real.mu.tobytes() + real.sigma.tobytes() + b"%d" % seed)
+    for weight in inception.state_dict().values():
+        digest.update(weight.cpu().numpy().tobytes())
     against, distances = [str(count), digest.hexdigest()[:12]], {}
     paths = {int(path.stem): path for path in (run / "snapshots").glob("*.pt") if path.stem.isdigit()}
     with suppress(FileNotFoundError):

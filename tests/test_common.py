@@ -67,6 +67,17 @@ def test_a_cpu_without_enough_memory_is_told_in_one_line(as_script, capsys):
     assert exit.value.code == 2 and "--batch" in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize(("joined", "told"), [(False, False), (True, True)])
+def test_under_torchrun_a_wrong_option_is_told_once_and_a_broken_file_by_whoever_reads_it(
+    joined, told, as_script, monkeypatch, capsys
+):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(common.dist, "is_initialized", lambda: joined)
+    with pytest.raises(SystemExit):
+        run_script(lambda: fail(UserError("broken.jpg: can't be read")))
+    assert ("broken.jpg" in capsys.readouterr().err) is told
+
+
 class NotebookStream(io.StringIO):
     """As Jupyter's: it can't be reconfigured."""
 

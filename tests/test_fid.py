@@ -51,7 +51,7 @@ class Colours(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.mix = torch.randn(6, 2048, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("mix", torch.randn(6, 2048, generator=torch.Generator().manual_seed(0)))
 
     def forward(self, images):
         assert all(image[0].numel() <= 299**2 for image in images)  # large ones never come at their full size
@@ -455,6 +455,15 @@ def test_measuring_a_run_goes_on_where_it_stopped_and_a_row_never_stands_for_ano
     lines = (run / "fid.csv").read_text(encoding="utf-8").splitlines()
     (run / "fid.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*lines[:-1], lines[-1][:-9], "x,y"]).encode())
     assert measured(real) == 1 and rows_of(run) == rows  # what another program did costs the rows that it broke
+
+
+def test_other_weights_measure_a_run_again(tmp_path, command, run, monkeypatch):
+    command("--save-stats", write(tmp_path / "real", noise(0, 6, 32, 32)), tmp_path / "real.npz")
+    first = value_of(command(tmp_path / "real.npz", run, "--count", 6)[1])
+    other = Colours()
+    other.mix = other.mix * 2
+    monkeypatch.setattr(fid, "load_inception", lambda weights=None, device="cpu": other)
+    assert value_of(command(tmp_path / "real.npz", run, "--count", 6)[1]) != first
 
 
 # Mistakes -----------------------------------------------------------------------------------------------------

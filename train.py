@@ -6,8 +6,8 @@
     torchrun --nproc-per-node 2 train.py               on two GPUs, each with half of every batch
 
 In a step the discriminator D learns to tell photos from the generator's fakes, and then the generator G learns to make
-D call its fakes photos.  Here are the losses, what keeps D honest, what is random, the step, the average that draws
-the pictures, and the loop.  The networks are in model.py; what a run keeps, and how it goes on, is in run.py.
+D call its fakes photos.  Here are the losses, what keeps D useful to G, what is random, the step, the average that
+draws the pictures, and the loop.  The networks are in model.py; what a run keeps, and how it goes on, is in run.py.
 """
 
 from copy import deepcopy
@@ -164,7 +164,7 @@ def update_ema(gan, step, decay):
 
 
 def measure_statistics(gan, z):
-    """Before the averaged generator draws: batch norm's statistics of its own, of what it makes of z (N, Z_DIM)."""
+    """Measure batch norm's statistics of the averaged generator on z (N, Z_DIM), because they differ from G's own."""
     for average, latest in zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True):
         average.copy_(latest)  # spectral norm's vectors begin with those of the trained weights
     update_bn(z.split(64), gan.generator_ema)
@@ -242,13 +242,7 @@ def parse_options(arguments=None):
     add("--minutes", type=number(float, 0), help="stop after so many, if the steps aren't done; --resume goes on")
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
-    add(
-        "--attn-at",
-        type=int,
-        nargs="+",
-        metavar="R",
-        help="resolutions with attention; default: half the pictures', or 32",
-    )
+    add("--attn-at", type=int, nargs="+", metavar="R", help="resolutions with attention; default: half, up to 32")
     add("--width", type=number(int, 2, 4096), default=64, help="channels at half the resolution; doubled as it halves")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos per step")
     add("--lr-g", type=number(float, 0, 1), help="learning rate of the generator (Adam); default: 0.0256 / width")

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sample
@@ -72,7 +73,9 @@ def test_the_slopes_of_both_losses_at_a_new_g_are_those_of_softplus():
 
 
 def test_each_turn_of_the_printed_step_helps_one_and_hurts_the_other(capsys):
+    threads = torch.get_num_threads()
     figures.print_step(steps=20, count=16)
+    assert torch.get_num_threads() == threads  # or what is trained next in this process would round otherwise
     rows = [[float(cell) for cell in re.findall(r"\d\.\d+", row)] for row in capsys.readouterr().out.splitlines()[2:]]
     d_losses, g_losses = zip(*(row[2:] for row in rows), strict=True)  # before, after the turn of D, of G
     assert d_losses[1] < d_losses[0] and d_losses[1] < d_losses[2]

@@ -319,7 +319,6 @@ def print_step(steps=200, count=256):
     Both turns see the same z here, and nothing is translated or flipped, so that the rows can be compared.  Another
     kind of processor rounds otherwise, which after 200 steps changes the second decimal.
     """
-    torch.set_num_threads(1)  # because the number of threads changes the rounding, too
     toys = (draw_photo(0, index) for index in range(count))  # (image, breed, boxes) each
     crops = [np.array(toy.crop(boxes[0]).resize((32, 32), Image.Resampling.BICUBIC)) for toy, _, boxes in toys]
     photos = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (count, 3, 32, 32)
@@ -389,6 +388,7 @@ def main():
     if args.figure in (*SHEETS, "curves") and not args.runs:
         raise UserError(f"{args.figure}: name the run folders to draw")
     if args.figure == "step":
+        torch.set_num_threads(1)  # because the number of threads changes the rounding, too
         print_step()
     elif args.figure == "curves":
         name = "experiment/curves.svg" if len(args.runs) > 1 else "docs/default-curves.svg"

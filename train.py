@@ -22,10 +22,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import update_bn
 
 from common import Parser, number, run_script
+from config import complete_options, place_attention
 from data import load_folder
 from model import Z_DIM, Discriminator, Generator, build, to_float
 from parallel import average_gradients, init_processes, my_share, to_device
-from run import Run, complete_options
+from run import Run
 
 # The losses.  D gives a logit; the article's D(x) is sigmoid(logit), the probability that x is a photo.  With
 # softplus(t) = log(1 + exp(t)), -log sigmoid(t) is softplus(-t) and -log(1 - sigmoid(t)) is softplus(t), so that we
@@ -203,8 +204,7 @@ def train(options):
     """Train as the options of parse_options() say, from the run's checkpoint if there is one -> the run folder."""
     photos = load_folder(options.data)  # (N, 3, S, S), uint8; 22,000 dogs of 64x64 are 270 MB
     count, size = len(photos), photos.shape[-1]
-    # At 64x64 only if asked for, because a map of 64x64 positions takes 16 times the memory of one of 32x32.
-    options.attn_at = options.attn_at or [min(32, size // 2)]
+    place_attention(options, size)
     device = init_processes(options.device)
     gan = make_gan(size, options, device)
     run = Run(options, photos, gan)

@@ -1,8 +1,6 @@
 """Whole small runs: what they write, how they are stopped and go on, and what is refused."""
 
 import csv
-import errno
-import fcntl
 import itertools
 import json
 import math
@@ -327,28 +325,6 @@ def test_where_the_disk_is_full_the_last_checkpoint_is_kept(begin, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (out / "checkpoint.pt").read_bytes() == before and not list(out.rglob("*.part"))
-
-
-def test_only_what_is_open_for_writing_is_synced(begin, tmp_path, monkeypatch):
-    """As on Windows, where the rest is an error."""
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
-    begin(tmp_path / "run", "--steps=1")
-    assert synced and os.O_RDONLY not in synced
-
-
-@pytest.mark.parametrize(("number", "saved"), [(errno.EINVAL, True), (errno.EIO, False)])
-def test_a_file_system_that_cannot_sync_is_no_matter_a_failing_disk_is(number, saved, begin, tmp_path, monkeypatch):
-    def refuse(_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    if saved:
-        begin(tmp_path / "run", "--steps=1")
-    else:
-        with pytest.raises(UserError, match=r"\.pt.*can't be written"):
-            begin(tmp_path / "run", "--steps=1")
-    assert (tmp_path / "run/checkpoint.pt").exists() is saved
 
 
 def test_a_locale_without_accents_and_a_name_that_is_no_utf_8_are_no_matter(photos, tmp_path):

@@ -1,7 +1,6 @@
 """What every script needs: its errors, its options, its progress, files that are whole or not there."""
 
 import argparse
-import errno
 import math
 import os
 import shutil
@@ -135,18 +134,12 @@ def atomic_write(path):
 
 
 def save_checkpoint(path, content):
-    """torch.save to a whole new file that a power cut can't take.  Raises UserError if it can't be written."""
+    """torch.save to a file that is whole or not there.  Raises UserError if it can't be written."""
     with atomic_write(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
-        with open(temporary, "r+b") as file:  # Windows refuses to sync what is open for reading only
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # some mounts can't
-                    raise
 
 
 def load_checkpoint(path):

@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from attention import SelfAttention
-from common import UserError
 
 Z_DIM = 128  # standard normal numbers that make a picture
 
@@ -26,8 +25,6 @@ def channels_at(resolution, size, width):
 
 def resolutions(size):
     """The resolutions of the feature maps: 64 -> [4, 8, 16, 32, 64].  `size`, the picture's: 32, 64 or 128."""
-    if size not in (32, 64, 128):
-        raise UserError(f"pictures of {size}x{size} are not supported: take 32, 64 or 128 (data.py --size)")
     return [r for r in (4, 8, 16, 32, 64, 128) if r <= size]
 
 
@@ -37,9 +34,6 @@ def attention_layers(attention_at, size, width):
     The networks make these last, because a convolution that is made before them draws the same random weights whether
     there is attention or not.  So the article's four variants start alike.
     """
-    for r in attention_at:
-        if r not in resolutions(size):
-            raise UserError(f"--attn-at: no attention at {r}x{r}, there are feature maps at {resolutions(size)}")
     return nn.ModuleDict({str(r): SelfAttention(channels_at(r, size, width)) for r in attention_at})
 
 

@@ -10,121 +10,28 @@ and writes those samples again.
 
 import csv
 import datetime
-import hashlib
 import json
 import math
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.nn.utils import get_total_norm
 
 from common import Progress, UserError, atomic_write, load_checkpoint, lock, save_checkpoint
+from config import changes, describe, kept_config
 from data import image_grid
 from model import generate
 from parallel import any_rank, rank, world_size
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s"]
-# What may differ when a run goes on: what changes nothing in it, and what somebody may turn by hand on the way.
-CHANGEABLE = {"resume", "out", "data", "device", "steps", "minutes", "log_every", "sample_every"}
-TUNABLE = {"lr_g", "lr_d", "r1", "translation", "ema"}
-
-
-# Options ------------------------------------------------------------------------------------------------------
-
-
-def complete_options(parser, arguments=None):
-    """Parse the options; those that were not given come from the run to resume, or from the others.
-
-    Raises UserError where an option contradicts the run to resume, or where the folder to write is not empty.
-    """
-    options = parser.parse_args(arguments)
-    if options.resume:
-        if options.out not in (None, options.resume):
-            raise UserError(f"--resume goes on in {options.resume}: leave --out out")
-        before = kept_config(options.resume)["options"]
-        if differing := before.keys() ^ vars(options).keys():
-            raise UserError(f"{options.resume} is of another version of train.py ({', '.join(sorted(differing))})")
-        parser.set_defaults(**{key: value for key, value in before.items() if key != "minutes"})
-        options = parser.parse_args(arguments)
-        for key, value in before.items():
-            if key not in CHANGEABLE | TUNABLE and getattr(options, key) != value:
-                name = f"--{key.replace('_', '-')}"
-                raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
-        options.data, options.out = Path(options.data), options.resume
-    options.precision = options.precision or ("bf16" if has_bfloat16(options.device) else "fp32")
-    # At twice the width half the rates: 8e-4 at width 32 and 4e-4 at width 64 trained, 8e-4 at width 64 did not.
-    options.lr_g, options.lr_d = (0.0256 / options.width if x is None else x for x in (options.lr_g, options.lr_d))
-    options.out = options.out or Path("runs") / variant(options)
-    if not options.data.is_dir():
-        raise UserError(f"{options.data}: no such folder; `python data.py` makes one, --data names another")
-    if not options.resume and options.out.is_dir() and any(p.name[0] != "." for p in options.out.iterdir()):
-        raise UserError(f"{options.out} isn't empty: go on with --resume {options.out}, or choose another --out")
-    return options
-
-
-def variant(options):
-    """The article's name for a choice of attention, which names the run folder too."""
-    if options.no_gen_attn:
-        return "no-attn" if options.no_disc_attn else "no-gen-attn"
-    return "no-disc-attn" if options.no_disc_attn else "full"
-
-
-def has_bfloat16(device):
-    """Whether the device computes in bfloat16 faster than in float32."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.7 and older can't tell
-    return device == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
-
-
-def read_config(folder):
-    """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
-        config["options"] | {}  # a TypeError if it is no table
-        config["size"], config["photos"], config["photos_sha256"]
-        return config
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"{folder}: no run to read there (config.json: {reason})") from None
-
-
-def kept_config(folder):
-    """The config in a run's checkpoint, whatever was done to config.json; before there is one, that file's."""
-    path = folder / "checkpoint.pt"
-    try:
-        return load_checkpoint(path)["config"] if path.exists() else read_config(folder)
-    except KeyError:
-        raise UserError(f"{path}: no checkpoint of train.py") from None
-
-
-def code_version():
-    """The commit, whether files were changed since, and a fingerprint of those that decide what a run computes."""
-    here = Path(__file__).resolve().parent
-
-    def git(*command):
-        with suppress(OSError):  # there may be no git
-            return subprocess.run(["git", "-C", here, *command], capture_output=True, text=True).stdout.strip()
-
-    code = b"".join((here / name).read_bytes() for name in ("attention.py", "model.py", "parallel.py", "train.py"))
-    return {
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "sha256": hashlib.sha256(code).hexdigest()[:12],
-    }
-
-
-# The run ------------------------------------------------------------------------------------------------------
 
 
 class Run:
@@ -133,21 +40,10 @@ class Run:
     def __init__(self, options, photos, gan):
         self.options, self.path, self.gan = options, options.out, gan
         self.parts = {name: part for name, part in gan._asdict().items() if hasattr(part, "state_dict")}
-        count, size = len(photos), photos.shape[-1]
-        self.config = {
-            "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
-            "size": size,
-            "photos": count,
-            "photos_sha256": hashlib.sha256(photos.numpy()).hexdigest(),
-            "code": code_version(),
-            "torch": str(torch.__version__),
-            "device": options.device,
-            "processes": world_size(),
-            "changes": [],  # of options, code or processes, and from which step on
-        }
+        self.config = describe(options, photos)
         if options.batch % world_size():
             raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
-        print(f"{options.data}: {count:,} pictures of {size}x{size}")
+        print(f"{options.data}: {len(photos):,} pictures of {photos.shape[-1]}x{photos.shape[-1]}")
         self.done, self.signals, self.stopping, self.progress = 0, [], False, Progress()
         self.seconds = float("inf") if options.minutes is None else 60 * options.minutes
         self.sums, self.summed = torch.zeros(4, device=next(gan.generator.parameters()).device), 0
@@ -196,7 +92,9 @@ class Run:
                 raise UserError(f"{self.path} has done {self.done:,} steps: --steps must be as many, or more")
             self.gan.optimizer_g.param_groups[0]["lr"] = options.lr_g  # the checkpoint's may be another
             self.gan.optimizer_d.param_groups[0]["lr"] = options.lr_d
-            config["changes"] = before["changes"] + self.changes_since(before)
+            config["changes"] = before["changes"] + changes(before, config, self.done)
+            if config["code"]["sha256"] != before["code"]["sha256"] and rank() == 0:
+                print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
         elif len(list(self.path.glob("snapshots/*.pt"))) > 1:  # one: killed before its first checkpoint
             raise UserError(f"{path} is gone, so the run can't go on; begin another in another folder (--out)")
         if rank() == 0:
@@ -207,17 +105,6 @@ class Run:
             self.cut_log()
             if path.exists() and config != before:
                 self.save()  # so that a change is kept, even if this run is killed soon
-
-    def changes_since(self, before):
-        """What differs from an earlier config of this run, in lines such as "step 4,000: lr_g 0.0004 -> 0.0001"."""
-        old, new = (
-            {name: config["options"][name] for name in sorted(TUNABLE)}
-            | {"code": config["code"]["sha256"], "processes": config["processes"]}
-            for config in (before, self.config)
-        )
-        if old["code"] != new["code"] and rank() == 0:
-            print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
-        return [f"step {self.done:,}: {name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
 
     def cut_log(self):
         """Keep the sound rows of log.csv up to the checkpoint, whatever another program did to the file."""

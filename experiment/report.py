@@ -21,8 +21,9 @@ from statistics import fmean
 from PIL import Image
 
 from common import Parser, UserError, atomic_write, run_script
+from config import CHANGEABLE, read_config, variant
 from data import read_image
-from run import CHANGEABLE, COLUMNS, MILESTONES, read_config, variant
+from run import COLUMNS, MILESTONES
 
 ARTICLE = sorted(MILESTONES - {1000})  # the steps that section 4 looks at
 VARIANTS = {"full": "both", "no-attn": "neither", "no-gen-attn": "the discriminator", "no-disc-attn": "the generator"}

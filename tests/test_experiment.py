@@ -14,8 +14,8 @@ from conftest import noise, write
 from PIL import Image
 
 import attention
+import config as run_config
 import model
-import run as run_module
 import sample
 from common import UserError
 from experiment import controls, distort, evaluate
@@ -349,7 +349,7 @@ def replaced(monkeypatch):
     """controls.replace_attention, undone after the test."""
     monkeypatch.setattr(model.Generator, "forward", model.Generator.forward)
     monkeypatch.setattr(model.Generator, "control", "", raising=False)
-    monkeypatch.setattr(run_module, "code_version", run_module.code_version)
+    monkeypatch.setattr(run_config, "code_version", run_config.code_version)
     return controls.replace_attention
 
 
@@ -433,7 +433,7 @@ def test_a_control_works_with_every_script_and_its_run_says_so(tmp_path, photos)
     done = controlled("uniform", "train", "--data", photos, "--out", tmp_path / "run", *tiny)
     assert done.returncode == 0, done.stderr
     code = json.loads((tmp_path / "run/config.json").read_text())["code"]
-    assert code["control"] == "uniform" and code["sha256"] != run_module.code_version()["sha256"]
+    assert code["control"] == "uniform" and code["sha256"] != run_config.code_version()["sha256"]
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
     options = {"width": 4, "attn_at": [16], "no_gen_attn": False, "spectral_norm": False}
     torch.manual_seed(0)

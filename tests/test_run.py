@@ -1,8 +1,6 @@
 """Whole small runs: what they write, how they are stopped and go on, and what is refused."""
 
 import csv
-import errno
-import fcntl
 import itertools
 import json
 import math
@@ -27,6 +25,7 @@ import run
 import sample
 import train
 from common import UserError, load_checkpoint
+from config import code_version, read_config
 from data import image_grid, load_folder
 from model import Z_DIM, generate
 
@@ -89,7 +88,7 @@ def test_a_run_folder_holds_what_the_docstring_says(ten_steps, photos):
     assert list(found[0]) == run.COLUMNS
     assert [row["step"] for row in found] == ["2", "4", "6", "8", "10"]
     assert all(math.isfinite(float(row[name])) for row in found for name in list(row)[:8])
-    config = run.read_config(ten_steps)
+    config = read_config(ten_steps)
     assert (config["size"], config["photos"], config["options"]["data"]) == (32, 20, str(photos))
     assert config["options"]["attn_at"] == [16]  # half the pictures' size
 
@@ -98,7 +97,7 @@ def test_attention_is_at_most_at_32_unless_asked_for(begin, tmp_path):
     """At 64x64 the maps that R1 keeps would take 48 GB with a batch of 64."""
     data = write(tmp_path / "photos", noise(0, 2, 128, 128))
     out = begin(tmp_path / "run", f"--data={data}", "--steps=1", "--width=2", "--batch=2")
-    assert run.read_config(out)["options"]["attn_at"] == [32]
+    assert read_config(out)["options"]["attn_at"] == [32]
 
 
 def test_with_spectral_norm_a_snapshot_is_normalised_by_the_averaged_weights(begin, tmp_path):
@@ -328,28 +327,6 @@ def test_where_the_disk_is_full_the_last_checkpoint_is_kept(begin, tmp_path):
     assert (out / "checkpoint.pt").read_bytes() == before and not list(out.rglob("*.part"))
 
 
-def test_only_what_is_open_for_writing_is_synced(begin, tmp_path, monkeypatch):
-    """As on Windows, where the rest is an error."""
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
-    begin(tmp_path / "run", "--steps=1")
-    assert synced and os.O_RDONLY not in synced
-
-
-@pytest.mark.parametrize(("number", "saved"), [(errno.EINVAL, True), (errno.EIO, False)])
-def test_a_file_system_that_cannot_sync_is_no_matter_a_failing_disk_is(number, saved, begin, tmp_path, monkeypatch):
-    def refuse(_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    if saved:
-        begin(tmp_path / "run", "--steps=1")
-    else:
-        with pytest.raises(UserError, match=r"\.pt.*can't be written"):
-            begin(tmp_path / "run", "--steps=1")
-    assert (tmp_path / "run/checkpoint.pt").exists() is saved
-
-
 def test_a_locale_without_accents_and_a_name_that_is_no_utf_8_are_no_matter(photos, tmp_path):
     os.symlink(photos, tmp_path / "hündchen")
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -415,7 +392,7 @@ def test_rates_may_change_on_resuming_and_are_kept_from_then_on(begin, tmp_path)
     resume(out, "--steps=8", "--lr-g=0.01", "--translation=0")
     assert not torch.equal(two[weight], load_checkpoint(out / "snapshots/000008.pt")["generator_ema"][weight])
     changes = [f"step 2: lr_g {0.0256 / 4} -> 0.0", "step 6: lr_g 0.0 -> 0.01", "step 6: translation 0.125 -> 0.0"]
-    assert run.read_config(out)["changes"] == changes
+    assert read_config(out)["changes"] == changes
 
 
 def test_a_change_is_kept_even_if_the_run_is_killed_before_its_first_save(begin, tmp_path, monkeypatch):
@@ -436,14 +413,14 @@ def test_what_somebody_wrote_into_config_json_makes_no_other_run_of_it(begin, te
 
 def test_a_run_tells_its_code_and_is_warned_when_it_goes_on_with_another(begin, tmp_path, monkeypatch, capsys):
     out = begin(tmp_path / "run", "--steps=2")
-    config = run.read_config(out)
+    config = read_config(out)
     assert config["torch"] == torch.__version__ and config["device"] == "cpu"
-    assert config["code"] == run.code_version() and len(config["code"]["sha256"]) == 12
-    monkeypatch.setattr(run, "code_version", lambda: config["code"] | {"sha256": "another"})
+    assert config["code"] == code_version() and len(config["code"]["sha256"]) == 12
+    monkeypatch.setattr("config.code_version", lambda: config["code"] | {"sha256": "another"})
     capsys.readouterr()
     resume(out, "--steps=4")
     assert "other code" in capsys.readouterr().err
-    assert run.read_config(out)["changes"] == [f"step 2: code {config['code']['sha256']} -> another"]
+    assert read_config(out)["changes"] == [f"step 2: code {config['code']['sha256']} -> another"]
     resume(out, "--steps=6")
     assert "other code" not in capsys.readouterr().err
 
@@ -520,7 +497,7 @@ def test_two_trainings_in_one_folder_do_not_mix(begin, ten_steps, tmp_path, monk
     out = begin(tmp_path / "run")
     assert refused
     assert_same(out, ten_steps)
-    assert run.read_config(out)["options"]["steps"] == 10  # the other one wrote nothing
+    assert read_config(out)["options"]["steps"] == 10  # the other one wrote nothing
 
 
 @pytest.mark.parametrize("name", ["full", "no-gen-attn", "no-disc-attn", "no-attn"])

@@ -25,10 +25,10 @@ import fid
 import train
 from attention import attend, attend_fast
 from common import Parser, number, run_script
+from config import has_bfloat16
 from data import list_images
 from inception import Inception, load_inception
 from parallel import to_device
-from run import has_bfloat16
 
 
 def medians(ways, rounds, device="cpu"):

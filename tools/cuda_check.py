@@ -16,9 +16,9 @@ from torch.nn.attention import SDPBackend
 
 import train
 from attention import attend, attend_fast
+from config import has_bfloat16
 from model import to_float, to_uint8
 from parallel import to_device
-from run import has_bfloat16
 from tools.bench import medians, training
 
 DEVICE = os.environ["DEVICE"]

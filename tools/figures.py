@@ -25,12 +25,12 @@ import sample
 import train
 from attention import attention_map
 from common import Parser, UserError, atomic_write, run_script
+from config import read_config, variant
 from data import image_grid, read_image
 from experiment import report
 from experiment.toy import draw_photo
 from fid import frechet_distance
 from model import channels_at, generate, to_float
-from run import read_config, variant
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -57,8 +57,8 @@ def test_the_toys_of_the_readme_have_the_short_name(tmp_path, monkeypatch):
     assert data.list_images("datasets/toy32")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_data_py_ends_at_once_when_it_is_asked_to(tmp_path, signum):
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_data_py_ends_at_once_when_it_is_asked_to(tmp_path, signum, status):
     command = [sys.executable, ROOT / "data.py", "--toy", "100000"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
@@ -68,5 +68,5 @@ def test_data_py_ends_at_once_when_it_is_asked_to(tmp_path, signum):
             _, errors = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert process.returncode == 130 and errors.strip() == "data.py: stopped"
+    assert process.returncode == status and not errors.strip()
     assert {path.suffix for path in (tmp_path / "datasets").iterdir()} == {".part"}

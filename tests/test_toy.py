@@ -69,4 +69,4 @@ def test_data_py_ends_at_once_when_it_is_asked_to(tmp_path, signum, status):
         finally:
             process.kill()
     assert process.returncode == status and not errors.strip()
-    assert {path.suffix for path in (tmp_path / "datasets").iterdir()} == {".part"}
+    assert {path.suffix for path in (tmp_path / "datasets").iterdir()} <= {".part"}  # nothing has its final name

@@ -1,8 +1,8 @@
 // The generator of model.py with the attention of attention.py, in plain JavaScript.
 //
 // A feature map is one array as in torch, channel after channel and in it row after row: (channels, side, side).
-// Queries, keys and values have a row of numbers for each of the n = side * side places: (n, d).  All arrays are
-// float64, as JavaScript's own numbers are, because to convert float32 ones takes a quarter of the time again.
+// Queries, keys and values have a row of numbers for each of the n = side * side places: (n, d).  All these arrays
+// are float64, as JavaScript's own numbers are, because to convert float32 ones takes a quarter of the time again.
 
 // z (128) -> the picture: red, green, blue and 255 for each pixel.  `gamma`: times what was learned.
 // `maps`: {} for a new z; what is left there saves a next call with another gamma the way up to the attention.
@@ -67,7 +67,10 @@ function selfAttention(map, layer, n) { // -> query and key (n, d), value and mi
   const channels = map.length / n, x = transpose(map, channels);
   const [query, key, value] = [layer.query, layer.key, layer.value].map(weight => matrixProduct(x, weight, channels));
   const mixed = new Float64Array(value.length);
-  for (let i = 0; i < n; i++) mixed.set(mixture(softmax(scores(rowOf(query, i, n), key)), value), i * channels);
+  for (let i = 0; i < n; i++) {
+    const share = softmax(scores(rowOf(query, i, n), key)); // row i of the attention map
+    mixed.set(mixture(share, value), i * channels);
+  }
   return {query, key, value, mixed};
 }
 function scores(q, key) { // q . k_j for each place j
@@ -79,7 +82,7 @@ function softmax(score) { // -> the shares a_j = exp(score_j) / sum of all exp(s
   const sum = exp.reduce((a, b) => a + b);
   return exp.map(number => number / sum);
 }
-function mixture(share, value) { // sum over j of a_j v_j, four places at a time, which halves the time
+function mixture(share, value) { // sum over j of a_j v_j, four places at a time, because that takes half as long
   const channels = value.length / share.length, sum = new Float64Array(channels);
   for (let j = 0; j < share.length; j += 4) {
     const a = share[j], b = share[j + 1], c = share[j + 2], d = share[j + 3];
@@ -108,17 +111,20 @@ function rowOf(x, i, n) { // row i of (n, d)
   return x.subarray(i * x.length / n, (i + 1) * x.length / n);
 }
 
-// Of the page
-function unpack(x) { // what look.py packed -> typed arrays
+// What look.py packed -> typed arrays.
+function unpack(x) {
   if (typeof x !== 'object') return x;
   const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
   if (x.int8) return new Int8Array(bytes(x.int8));
   if (x.float32) return Float64Array.from(new Float32Array(bytes(x.float32)));
   return Object.fromEntries(Object.entries(x).map(([name, inner]) => [name, unpack(inner)]));
 }
-const networks = [], last = {};
+// In the worker: the page's question -> the picture and the maps on the way to it.
+const networks = [];
+let last, maps;
 function answer({snapshot, z, gamma}) {
   networks[snapshot] ??= unpack(snapshots[snapshot]);
-  if (last.question !== `${snapshot} ${z}`) Object.assign(last, {question: `${snapshot} ${z}`, maps: {}});
-  return {pixels: generate(networks[snapshot], z, gamma, last.maps), maps: last.maps};
+  if (last !== `${snapshot} ${z}`) maps = {};
+  last = `${snapshot} ${z}`;
+  return {pixels: generate(networks[snapshot], z, gamma, maps), maps};
 }

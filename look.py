@@ -29,7 +29,7 @@ def array(tensor, kind="float32"):
 def block(layers, int8):
     """A generator's block -> its convolution's weight (out, in, k, k), and a scale and a bias for each output channel.
 
-    The first block's weight becomes (out, 4, 4, in), a matrix for z.  Scale and bias are batch norm in evaluation mode:
+    The first block's weight becomes (out, 4, 4, in), for z a matrix.  Scale and bias are batch norm in evaluation:
     it multiplies each channel by a constant and adds another.  int8: the weights of each output channel are rounded
     to 255 steps, a quarter of the size.  For 64 dogs of pretrained.pt this moved the pixels by 0.5 of 255 in the mean,
     and in 3 % of the attention maps' rows another place was the most looked at.

@@ -3,8 +3,8 @@
 python look.py                      pretrained.pt -> look.html
 python look.py runs/full            a run: its newest snapshot and up to five earlier ones -> runs/full/look.html
 
-The page computes its pictures itself: look-template.html holds the forward pass in JavaScript, and this script puts
-the weights into it.  A generator of 64x64 pixels and width 64 takes 3.6 MB a snapshot.
+The page computes its pictures itself.  This script puts into look-template.html the forward pass in JavaScript,
+look-generator.js, and the weights.  A generator of 64x64 pixels and width 64 takes 3.6 MB a snapshot.
 """
 
 import base64
@@ -18,7 +18,7 @@ from torch import nn
 from common import Parser, atomic_write, run_script
 from sample import PRETRAINED, find_snapshot, latents, load_generator
 
-TEMPLATE = Path(__file__).with_name("look-template.html")
+PARTS = "look-template.html", "look-generator.js"
 
 
 def array(tensor, kind="float32"):
@@ -29,13 +29,13 @@ def array(tensor, kind="float32"):
 def block(layers, int8):
     """A generator's block -> its convolution's weight (out, in, k, k), and a scale and a bias for each output channel.
 
-    In evaluation mode batch norm multiplies each channel by a constant and adds another, so that the page needs no
-    batch norm: it computes relu(scale * convolution + bias).  int8: the weights of each output channel are rounded
+    The first block's weight becomes (out, 4, 4, in), for z a matrix.  Scale and bias are batch norm in evaluation:
+    it multiplies each channel by a constant and adds another.  int8: the weights of each output channel are rounded
     to 255 steps, a quarter of the size.  For 64 dogs of pretrained.pt this moved the pixels by 0.5 of 255 in the mean,
     and in 3 % of the attention maps' rows another place was the most looked at.
     """
     conv, norm = (layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)))
-    weight = conv.weight.transpose(0, 1) if isinstance(conv, nn.ConvTranspose2d) else conv.weight
+    weight = conv.weight.permute(1, 2, 3, 0) if isinstance(conv, nn.ConvTranspose2d) else conv.weight
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bias = norm.bias - scale * norm.running_mean
     if int8:
@@ -67,7 +67,8 @@ def page(snapshots):
     """The packed snapshots of a training, the oldest first -> the page's HTML."""
     # z of the first 64 dogs comes along, so that they are those of `python sample.py`: JavaScript can't draw torch's.
     data = json.dumps({"z": array(latents(0, 64)), "snapshots": snapshots})
-    return TEMPLATE.read_text(encoding="utf-8").replace(">DATA<", f">{data}<")
+    template, generator = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in PARTS)
+    return template.replace("GENERATOR", generator).replace("DATA", data)
 
 
 def over_training(steps, count=6):

@@ -35,6 +35,8 @@ def find_snapshot(place, step=None):
         if step is not None:
             raise UserError(f"{place} is one snapshot: --step goes with a run folder")
         return place
+    if not place.is_dir():
+        raise UserError(f"{place}: {'a file, not a run folder' if place.exists() else 'no such run folder'}")
     snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
     if not snapshots:
         raise UserError(f"{place}: no snapshots there (train.py writes one at step 500, 1000, ... and when it stops)")

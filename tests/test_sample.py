@@ -53,6 +53,9 @@ def test_the_newest_snapshot_is_taken_unless_told_otherwise(run_folder, tmp_path
         sample.find_snapshot(run_folder, 7)
     with pytest.raises(UserError, match=f"{tmp_path}: no snapshots there"):
         sample.find_snapshot(tmp_path)
+    for place, words in (tmp_path / "nope", "no such run"), (run_folder / "log.csv", "a file, not a run"):
+        with pytest.raises(UserError, match=f"{place}: {words}"):
+            sample.find_snapshot(place)
     with pytest.raises(UserError, match="--step"):
         sample.find_snapshot(tmp_path / "some.pt", 3)
 

@@ -261,7 +261,7 @@ def test_metrics_of_an_older_version_or_from_a_spreadsheet(tmp_path, network, mo
     assert file.read_text() == old
 
 
-def test_a_stopped_evaluation_keeps_what_it_measured(tmp_path, network, monkeypatch):
+def test_a_stopped_evaluation_keeps_what_it_measured_and_tells_it(tmp_path, network, monkeypatch, capsys):
     real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500, 1000, 2500)
     extract = network.extract_features
 
@@ -273,7 +273,7 @@ def test_a_stopped_evaluation_keeps_what_it_measured(tmp_path, network, monkeypa
     monkeypatch.setattr(network, "extract_features", stopped)
     with pytest.raises(KeyboardInterrupt):
         command(evaluate, monkeypatch, real, run)
-    assert [row["step"] for row in read(run)] == ["500", "1000"]
+    assert [row["step"] for row in read(run)] == ["500", "1000"] and len(figures_told(capsys, run)) == 2
     monkeypatch.setattr(network, "extract_features", extract)
     command(evaluate, monkeypatch, real, run)
     assert [row["step"] for row in read(run)] == ["500", "1000", "2500"] and network.shown == 4 * 12

@@ -216,7 +216,7 @@ class Judge:
             )
         self.options, self.count, self.seed = options, min(options.count, len(real)), options.seed
         # With experiment/controls.py the generators are others than the snapshots tell.
-        self.against = fingerprint(real, self.seed, getattr(Generator, "control", ""))
+        self.against = f"{fingerprint(real, self.seed, '')} {getattr(Generator, 'control', '')}".strip()
         if train:
             self.against += "+" + fingerprint(train)
         self.runs = {place: self.plan(place) for place in options.places if is_run(place)}
@@ -231,7 +231,7 @@ class Judge:
         kept = {
             step: row
             for step, row in rows.items()
-            if row["count"] == str(self.count) and (row["fingerprint"] or "").startswith(self.against)
+            if row["count"] == str(self.count) and f"{row['fingerprint']}+".startswith(f"{self.against}+")
         }
         snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.pt") if path.stem.isdigit()}
         if lost := rows.keys() - kept.keys() - snapshots.keys():

@@ -235,11 +235,14 @@ def test_figures_measured_against_something_else_are_never_told_again(tmp_path, 
 
 def test_a_control_s_figures_are_not_those_of_learned_attention(tmp_path, network, monkeypatch):
     real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500)
-    for control, shown in (("", 12), ("uniform", 12), ("uniform", 0), ("gamma=0.5", 12)):
+    against = set()
+    for control, shown in (("", 12), ("uniform", 12), ("uniform", 0), ("gamma=0.5", 12), ("", 12)):
         monkeypatch.setattr(evaluate.Generator, "control", control, raising=False)
         before = network.shown
         command(evaluate, monkeypatch, real, run)
         assert network.shown - before == shown + (12 if before == 0 else 0)
+        against.add(read(run)[0]["fingerprint"][:12])
+    assert len(against) == 1  # the report tells by this that figures can be compared
 
 
 def test_metrics_of_an_older_version_or_from_a_spreadsheet(tmp_path, network, monkeypatch):

@@ -298,7 +298,8 @@ def draw_sheet(name, folders):
 
 def draw_curves(folders):
     """Four panels of experiment/report.py, which has the rest."""
-    groups = report.group([report.read_run(folder) for folder in folders])
+    first = {}
+    groups = report.group([report.read_run(folder, first) for folder in folders])
     last = max(run.last for *_, runs in groups for run in runs)
     have = {name for *_, runs in groups for run in runs for name, points in run.points.items() if points}
     parts = [f"<style>{re.sub('svg,img{.*?}', '', report.STYLE)}</style>"]  # in a page they fill their column

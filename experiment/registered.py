@@ -9,7 +9,7 @@ measured, two at least; "nan" stands where there are fewer.  "7 of 8" seeds: one
 "p, exact" is that of a permutation test within the seeds: figures never go from one seed to another.  In questions 1
 to 3 the label "in both" goes to each of the four runs of a seed, in all combinations of the seeds (4^8).  In 4 and 5
 two runs of a seed that are alike in D keep or swap their labels "with" and "without attention in G", in all
-combinations (2^6).  p is the share of these whose difference is as large as the one found, the found one among them.
+combinations (2^6).  p is the share of them whose difference, whatever its sign, is at least as large as the one found.
 """
 
 import itertools

@@ -417,6 +417,15 @@ def test_gamma_times_a_factor_is_a_scaled_gamma(replaced):
     torch.testing.assert_close(g(z), wanted)
 
 
+@pytest.mark.parametrize("control", ["uniform", "identity"])
+def test_queries_and_keys_that_are_not_used_have_gradients_of_zeros_which_torchrun_averages(replaced, control):
+    g, _, z, _ = networks()
+    replaced(control)
+    g(z).square().sum().backward()
+    for name, weight in g.named_parameters():
+        assert (weight.grad == 0).all() == (".query." in name or ".key." in name)
+
+
 @pytest.mark.parametrize("control", ["gamma=0.5", "uniform", "identity"])
 @torch.no_grad()
 def test_maps_that_are_shown_are_those_that_were_used(replaced, control):

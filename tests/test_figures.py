@@ -113,6 +113,13 @@ def test_curves_of_a_run_are_a_whole_drawing(command, ten_steps):
     assert "Loss of D" in words((command("curves", ten_steps) / "docs/default-curves.svg").read_text(encoding="utf-8"))
 
 
+def test_a_folder_without_a_run_is_left_out_of_the_curves(command, ten_steps, capsys):
+    command("curves", ten_steps, ten_steps / "samples")
+    assert f"left out: {ten_steps / 'samples'}: no run" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of these"):
+        command("curves", ten_steps / "samples")
+
+
 def test_figures_of_runs_ask_for_runs(command):
     with pytest.raises(UserError, match="name the run folders"):
         command("strip")

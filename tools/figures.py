@@ -302,7 +302,10 @@ def draw_sheet(name, folders):
 def draw_curves(folders):
     """Four panels of experiment/report.py, which has the rest."""
     first = {}
-    groups = report.group([report.read_run(folder, first) for folder in folders])
+    runs = [run for folder in folders if (run := report.read_run(folder, first))]
+    if not runs:
+        raise UserError("none of these folders holds a run with figures")
+    groups = report.group(runs)
     last = max(run.last for *_, runs in groups for run in runs)
     have = {name for *_, runs in groups for run in runs for name, points in run.points.items() if points}
     parts = [f"<style>{re.sub('svg,img{.*?}', '', report.STYLE)}</style>"]  # in a page they fill their column

@@ -103,16 +103,14 @@ def query_points(attention, count):
 
 def labelled(panels, columns, gap=8, size=22):
     """[(label, image)], the images of one size -> one image, row by row on white; "" leaves a label out."""
-    (width, height), font, y = panels[0][1].size, ImageFont.load_default(size), gap
-    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    heads = [(size + gap) * any(label for label, _ in row) for row in rows]
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, sum(heads) + len(rows) * (height + gap) + gap), "white")
-    for row, head in zip(rows, heads, strict=True):
-        for column, (label, image) in enumerate(row):
-            x = column * (width + gap) + gap
-            ImageDraw.Draw(sheet).text((x, y), label, "black", font)
-            sheet.paste(image, (x, y + head))
-        y += head + height + gap
+    width, height, font = *(side + gap for side in panels[0][1].size), ImageFont.load_default(size)
+    heads = [(size + gap) * any(label for label, _ in panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    sheet = Image.new("RGB", (columns * width + gap, len(heads) * height + sum(heads) + gap), "white")
+    for place, (label, image) in enumerate(panels):
+        row, column = divmod(place, columns)
+        x, y = column * width + gap, row * height + sum(heads[:row]) + gap
+        ImageDraw.Draw(sheet).text((x, y), label, "black", font)
+        sheet.paste(image, (x, y + heads[row]))
     return sheet
 
 

@@ -13,10 +13,11 @@ A seed gives the same z to every generator.  The sheets in runs/full/samples/ sh
 
 import math
 from copy import deepcopy
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run_script
@@ -26,7 +27,6 @@ from model import Z_DIM, Generator, build, generate, to_uint8
 PRETRAINED = Path(__file__).with_name("pretrained.pt")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # of a picture, by the ending of its name
 COLOURS = ["red", "lime", "cyan", "yellow", "violet"]  # of the query points
-GAMMAS = [0, 0.25, 0.5, 0.75, 1, 1.5]  # times what was learned
 
 
 def find_snapshot(place, step=None):
@@ -35,6 +35,8 @@ def find_snapshot(place, step=None):
         if step is not None:
             raise UserError(f"{place} is one snapshot: --step goes with a run folder")
         return place
+    if not place.is_dir():
+        raise UserError(f"{place}: {'a file, not a run folder' if place.exists() else 'no such run folder'}")
     snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
     if not snapshots:
         raise UserError(f"{place}: no snapshots there (train.py writes one at step 500, 1000, ... and when it stops)")
@@ -93,44 +95,42 @@ def query_points(attention, count):
     most from the rows of all that were chosen."""
     side = math.isqrt(len(attention))
     chosen = [side * (side // 2) + side // 2]
-    nearest = torch.full((len(attention),), math.inf)
     while len(chosen) < count:
-        nearest = torch.minimum(nearest, (attention - attention[chosen[-1]]).abs().sum(dim=1))
-        chosen.append(int(nearest.argmax()))
+        differences = [(attention - attention[point]).abs().sum(dim=1) for point in chosen]
+        chosen.append(int(torch.stack(differences).amin(dim=0).argmax()))
     return chosen
 
 
 def labelled(panels, columns, gap=8, size=22):
     """[(label, image)], the images of one size -> one image, row by row on white; "" leaves a label out."""
-    (width, height), font, y = panels[0][1].size, ImageFont.load_default(size), gap
-    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    heads = [(size + gap) * any(label for label, _ in row) for row in rows]
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, sum(heads) + len(rows) * (height + gap) + gap), "white")
-    for row, head in zip(rows, heads, strict=True):
-        for column, (label, image) in enumerate(row):
-            x = column * (width + gap) + gap
-            ImageDraw.Draw(sheet).text((x, y), label, "black", font)
-            sheet.paste(image, (x, y + head))
-        y += head + height + gap
+    width, height, font = *(side + gap for side in panels[0][1].size), ImageFont.load_default(size)
+    heads = [(size + gap) * any(label for label, _ in panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    sheet = Image.new("RGB", (columns * width + gap, len(heads) * height + sum(heads) + gap), "white")
+    for place, (label, image) in enumerate(panels):
+        row, column = divmod(place, columns)
+        x, y = column * width + gap, row * height + sum(heads[:row]) + gap
+        ImageDraw.Draw(sheet).text((x, y), label, "black", font)
+        sheet.paste(image, (x, y + heads[row]))
     return sheet
 
 
-def attention_row(picture, attention, scale=3):
-    """A picture with coloured points, then for each point where it looks, by the map (N, N) -> Pillow images.
+def attention_row(picture, attention):
+    """A picture (3, H, W) with coloured points, then where each of them looks by the map (N, N) -> Pillow images.
 
     The square root of the map is drawn, because most maps are a few bright points and would look black elsewhere.
     """
-    side, size = math.isqrt(len(attention)), (scale * picture.width, scale * picture.height)
-    cell, row = size[0] // side, [picture.resize(size, Image.Resampling.BICUBIC)]
-    grey = row[0].convert("L").point(lambda value: 0.4 * value + 50).convert("RGB")
+    picture = ImageOps.scale(Image.fromarray(picture.permute(1, 2, 0).numpy()), 3)
+    row, grey = [picture], picture.convert("L").point(lambda value: 0.4 * value + 50).convert("RGB")
+    side = math.isqrt(len(attention))
+    cell = picture.width // side
     for point, colour in zip(query_points(attention, len(COLOURS)), COLOURS, strict=True):
         heat = (attention[point] / attention[point].max()).sqrt().mul(255).byte().view(side, side)
-        heat = Image.fromarray(heat.numpy()).resize(size, Image.Resampling.BILINEAR)
-        row.append(Image.composite(Image.new("RGB", size, colour), grey, heat))
+        heat = Image.fromarray(heat.numpy()).resize(grey.size, Image.Resampling.BILINEAR)
+        row.append(Image.composite(Image.new("RGB", grey.size, colour), grey, heat))
         y, x = (cell * place for place in divmod(point, side))
-        for image, inside in (row[0], colour), (row[-1], None):
-            box = x - 2, y - 2, x + cell + 1, y + cell + 1
-            ImageDraw.Draw(image).rectangle(box, fill=inside, outline="white", width=2)
+        box = x - 2, y - 2, x + cell + 1, y + cell + 1
+        ImageDraw.Draw(picture).rectangle(box, colour, "white", width=2)
+        ImageDraw.Draw(row[-1]).rectangle(box, None, "white", width=2)
     return row
 
 
@@ -139,22 +139,20 @@ def attention_sheet(generator, seed, dogs=4):
     pictures, maps = attention_maps(generator, latents(seed, dogs))
     panels = []
     for r, layer in maps.items():
-        labels = [f"5 of {r}x{r} points", *(f"{colour} looks at" for colour in COLOURS)]
-        for dog, (picture, attention) in enumerate(zip(pictures, layer, strict=True)):
-            row = attention_row(Image.fromarray(picture.permute(1, 2, 0).numpy()), attention)
-            panels += [(label * (dog == 0), image) for label, image in zip(labels, row, strict=True)]
+        labels = [f"5 of {r}x{r} points", *(f"{colour} looks at" for colour in COLOURS)]  # above the first dog
+        images = [image for dog in zip(pictures, layer, strict=True) for image in attention_row(*dog)]
+        panels += zip_longest(labels, images, fillvalue="")
     return labelled(panels, columns=1 + len(COLOURS))
 
 
-def gamma_sheet(generator, seed, factors=GAMMAS, dogs=6):
+def gamma_sheet(generator, seed, factors=(0, 0.25, 0.5, 0.75, 1, 1.5), dogs=6):
     """The same dogs in every row, with the gammas of all layers at these factors of what was learned."""
     rows = []
     for factor in factors:
         scaled = deepcopy(generator)
         for layer in scaled.attention.values():
             layer.gamma.data *= factor
-        row = image_grid(generate(scaled, latents(seed, dogs)), columns=dogs)
-        row = row.resize((2 * row.width, 2 * row.height), Image.Resampling.BICUBIC)
+        row = ImageOps.scale(image_grid(generate(scaled, latents(seed, dogs)), columns=dogs), 2)
         rows.append((f"{factor:.0%} of the learned gamma", row))
     return labelled(rows, columns=1)
 

@@ -26,14 +26,22 @@ from common import UserError, run_script
 from model import Generator
 
 
+def zeros(query, key):
+    """A map (B, N, N) of zeros for queries and keys (B, N, d).
+
+    It is computed from them, so that their weights have a gradient, of zeros: torchrun averages those of all weights.
+    """
+    return 0 * query.sum(dim=2)[:, :, None] + 0 * key.sum(dim=2)[:, None, :]
+
+
 def uniform(query, key):
-    """An attention map (B, N, N) for queries and keys (B, N, d): everything is looked at alike."""
-    return query.new_full((len(query), query.shape[1], key.shape[1]), 1 / key.shape[1])
+    """An attention map (B, N, N): everything is looked at alike."""
+    return zeros(query, key) + 1 / key.shape[1]
 
 
 def identity(query, key):
     """An attention map (B, N, N): every position looks at itself."""
-    return torch.eye(key.shape[1], dtype=query.dtype, device=query.device).expand(len(query), -1, -1)
+    return zeros(query, key) + torch.eye(key.shape[1], dtype=query.dtype, device=query.device)
 
 
 def scaled(factor):

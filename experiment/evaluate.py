@@ -25,6 +25,7 @@ table, of each place:
   over its layers; 0.85 where a 16x16 map looks at everything alike.
 
 The first row of the table is of the real crops themselves.  A run folder gets metrics.csv, a row for each snapshot.
+Stopped by Ctrl-C, it prints the table so far, and the same command goes on where a run was left.
 A row whose count and fingerprint (of the real and the training crops, and the seed) are today's is not measured again.
 The features of real crops are kept in FOLDER.features.npz until its files change.
 """
@@ -215,7 +216,7 @@ class Judge:
             )
         self.options, self.count, self.seed = options, min(options.count, len(real)), options.seed
         # With experiment/controls.py the generators are others than the snapshots tell.
-        self.against = fingerprint(real, self.seed, getattr(Generator, "control", ""))
+        self.against = f"{fingerprint(real, self.seed, '')} {getattr(Generator, 'control', '')}".strip()
         if train:
             self.against += "+" + fingerprint(train)
         self.runs = {place: self.plan(place) for place in options.places if is_run(place)}
@@ -230,7 +231,7 @@ class Judge:
         kept = {
             step: row
             for step, row in rows.items()
-            if row["count"] == str(self.count) and (row["fingerprint"] or "").startswith(self.against)
+            if row["count"] == str(self.count) and f"{row['fingerprint']}+".startswith(f"{self.against}+")
         }
         snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.pt") if path.stem.isdigit()}
         if lost := rows.keys() - kept.keys() - snapshots.keys():
@@ -345,7 +346,13 @@ def main():
             raise UserError(f"{place}: no such run, snapshot or folder")
     judge = Judge(options)
     configs = {place: read_config(place) for place in judge.runs}
-    print(table(list(judge.measure())))
+    rows = []
+    try:
+        for row in judge.measure():
+            rows.append(row)
+    finally:  # of an evaluation that is stopped, too
+        if rows:
+            print(table(rows))
     if len({code_of(config)[1] for config in configs.values()}) > 1:
         print("of different code:", "; ".join(f"{place} {code_of(config)[0]}" for place, config in configs.items()))
 

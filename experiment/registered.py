@@ -3,7 +3,13 @@
     python -m experiment.registered experiment/results/*
 
 The folders are named variant-seed, as those of `make ablation`; others are left out.  Prints two Markdown tables: the
-variants' means, and the answers.  "nan" is what some run has no figures for yet.
+variants' means, and the answers.  A question is answered with those of its seeds of which all four variants are
+measured, two at least; "nan" stands where there are fewer.  "7 of 8" seeds: one that was registered is missing.
+
+"p, exact" is that of a permutation test within the seeds: figures never go from one seed to another.  In questions 1
+to 3 the label "in both" goes to each of the four runs of a seed, in all combinations of the seeds (4^8).  In 4 and 5
+two runs of a seed that are alike in D keep or swap their labels "with" and "without attention in G", in all
+combinations (2^6).  p is the share of them whose difference, whatever its sign, is at least as large as the one found.
 """
 
 import itertools
@@ -57,14 +63,20 @@ def values(runs, column, steps, seeds):
     return np.array([[value((name, seed)) for seed in seeds] for name in VARIANTS])
 
 
+def complete(runs, column, steps, seeds):
+    """The figures (4, n) of the n seeds that have them all, nan if there are less than two, and n."""
+    figures = values(runs, column, steps, seeds)
+    figures = figures[:, ~np.isnan(figures).any(axis=0)]
+    n = figures.shape[1]
+    return (figures if n > 1 else np.full((4, 2), math.nan)), n
+
+
 def contrast(groups, weights):
     """The weighted sum of the means of groups (k, n), tested against 0 with the variance pooled within them.
 
     Returns (difference, half of its 95 % interval, t, two-sided p, degrees of freedom).
     """
     n, freedom = groups.shape[1], groups.size - len(groups)
-    if n < 2:
-        return 4 * (math.nan,) + (freedom,)
     error = math.sqrt(groups.var(axis=1, ddof=1).mean() * np.square(weights).sum() / n)
     difference = float(weights @ groups.mean(axis=1))
     p = 2 * stats.t.sf(abs(difference / error), freedom)
@@ -72,11 +84,7 @@ def contrast(groups, weights):
 
 
 def permutation_p(groups, weights):
-    """The share of all relabellings within the seeds whose difference is as large as the one found.
-
-    In questions 1 to 3 any of a seed's four runs could have been the one with attention in both; in 4 and 5, of two
-    runs that are alike in D, either could have been the one with attention in G.
-    """
+    """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large as theirs."""
     if np.isnan(groups).any():
         return math.nan
     if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
@@ -84,7 +92,7 @@ def permutation_p(groups, weights):
     else:  # (2 * seeds, 2)
         pairs = np.concatenate([groups[0] - groups[2], groups[1] - groups[3]]) / 2
         choices = np.stack([pairs, -pairs], axis=1)
-    sums = np.array([sum(labels) for labels in itertools.product(*choices)])  # 4^8 or 2^6 of them
+    sums = np.array([sum(labels) for labels in itertools.product(*choices)])  # 4^8 or 2^6 for all seeds
     return float((abs(sums) >= abs(sums[0]) - 1e-9).mean())  # the first is the one found
 
 
@@ -103,27 +111,27 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders with metrics.csv")
     runs = read_runs(parser.parse_args().runs)
-    asked = [(*question, values(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
-    found = [contrast(groups, weights) for _, _, _, weights, _, groups in asked]
+    asked = [(*question, *complete(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
+    found = [contrast(groups, weights) for _, _, _, weights, _, groups, _ in asked]
     ps = [p for *_, p, _ in found[: len(QUESTIONS)]]
     holms = ["not yet"] * len(ps) if np.isnan(ps).any() else [f"{p:.3f}" for p in holm(ps)]
 
     means, rows = [["attention", *VARIANTS.values(), "*one run's spread*"]], []
-    for (text, column, steps, weights, _, groups), (difference, half, t, p, freedom), corrected in zip(
+    for (text, column, steps, weights, seeds, groups, n), (difference, half, t, p, freedom), corrected in zip(
         asked, found, holms + [""] * len(BESIDE), strict=True
     ):
         digits = 1 if column == "distance" else 3
         spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
         means.append([f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"])
         means[-1] += [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
-        every = values(runs, column, steps, sorted({seed for _, seed in runs}))
-        every = every[:, ~np.isnan(every).any(axis=0)]  # the seeds of which all four variants are there
-        all_seeds = "{:.{d}f} +- {:.{d}f}".format(*contrast(every, weights)[:2], d=digits) + f" ({every.shape[1]})"
+        every, of_all = complete(runs, column, steps, sorted({seed for _, seed in runs}))
+        all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], of_all, d=digits)
         interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
         rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})", f"{p:.3f}", corrected])
-        rows[-1] += [f"{permutation_p(groups, weights):.3f}", all_seeds]
+        rows[-1] += [f"{permutation_p(groups, weights):.3f}", f"{n} of {len(seeds)}", all_seeds]
     table(*zip(*means, strict=True))
-    table(["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "all seeds"], *rows)
+    head = ["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "seeds", "all seeds"]
+    table(head, *rows)
 
 
 if __name__ == "__main__":

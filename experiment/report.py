@@ -2,9 +2,9 @@
 
     python -m experiment.report runs/*        -> report.html, one file that needs no network
 
-It draws what is in the run folders: config.json, log.csv, samples/, and metrics.csv and fid.csv, if
-experiment/evaluate.py and fid.py have judged the snapshots.  What can't be read is left out, and a line names it.
-Runs that differ in nothing but their seeds are drawn as their mean and range.
+It draws a run's config.json, log.csv and samples/, and metrics.csv and fid.csv, if experiment/evaluate.py and fid.py
+have judged it.  Left out, and named in a line, is what can't be read, or was measured with another count, seed or real
+pictures than the first run named.  Runs that differ in nothing but their seeds are drawn as their mean and range.
 """
 
 import base64
@@ -22,7 +22,7 @@ from PIL import Image
 
 from common import Parser, UserError, atomic_write, run_script
 from config import CHANGEABLE, read_config, variant
-from data import read_image
+from data import explain, read_image
 from run import COLUMNS, MILESTONES
 
 ARTICLE = sorted(MILESTONES - {1000})  # the steps that section 4 looks at
@@ -83,7 +83,7 @@ td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:fi
 
 # Reading a run ------------------------------------------------------------------------------------------------
 def read_columns(path):
-    """One of FILES -> {column: [(step, value)]} for "count" and PANELS' columns; prints what is left out.
+    """One of FILES -> {column: [(step, value)]}, "count", "fingerprint" and those of PANELS; prints what is left out.
 
     The gamma of a network's second layer with attention is "gamma_g 2".  Raises OSError.
     """
@@ -97,6 +97,7 @@ def read_columns(path):
             values = {f"{name} {layer}".removesuffix(" 1"): float(cell) for name, layer, cell in drawn}
             if not 0 < (step := int(row["step"][0])) < 1e9 or not all(abs(value) < 1e30 for value in values.values()):
                 raise ValueError
+            columns["fingerprint"][step] = "".join(row.get("fingerprint", []))[:12]  # a control's name may follow
             for name, value in values.items():
                 columns[name][step] = abs(value) if "gamma" in name else value
         except (LookupError, ValueError):
@@ -108,10 +109,10 @@ def read_columns(path):
     return {name: sorted(points.items()) for name, points in columns.items()}
 
 
-def read_run(folder):
-    """A run folder -> folder, name, variant, seed, key, facts, size, last step, points {column: [(step, value)]}.
+def read_run(folder, first):
+    """A run folder -> folder, name, variant, seed, key, facts, size, last, points {column: [(step, value)]}; or None.
 
-    Runs of one key differ in nothing but their seeds.  Facts are texts to show.  None if nothing can be drawn.
+    Runs of one key differ in nothing but their seeds.  Facts are texts to show.  first: {file: how it was measured}.
     """
     one = Namespace(folder=folder, points=defaultdict(list), last=0)
     one.name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # the locale may have read it as ASCII
@@ -131,11 +132,13 @@ def read_run(folder):
     for name in (name for name in FILES if name == "log.csv" or os.path.lexists(folder / name)):
         try:
             columns = read_columns(folder / name)
-        except OSError as error:
-            print(f"left out: {folder / name}: {error.strerror}")
+            measured = [sorted({value for _, value in columns.pop(n, [])}) for n in ("count", "fingerprint")]
+            if columns and first.setdefault(name, measured) != measured:
+                raise ValueError("measured with another count, seed or other real pictures than the runs before")
+        except (OSError, ValueError) as error:
+            print(f"left out: {folder / name}: {explain(error)}")
             continue
-        counts = sorted({f"{count:,.0f}" for _, count in columns.pop("count", [])})
-        one.facts[f"pictures, {name}"] = " or ".join(counts)
+        one.facts[f"pictures, {name}"] = " or ".join(f"{count:,.0f}" for count in measured[0])
         one.last = max([one.last, *(points[-1][0] for points in columns.values())])
         one.points |= columns
     return one if one.last else None
@@ -279,10 +282,9 @@ def picture(run, step, label):
 
 def table(head, *blocks):
     """A table of blocks of rows whose cells are HTML."""
-    rows = [["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in block] for block in blocks]
+    rows = ["".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in block) for block in blocks]
     head = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "".join(f"<tbody>{''.join(block)}</tbody>" for block in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    return f'<div class="scroll"><table><tr>{head}</tr><tbody>{"</tbody><tbody>".join(rows)}</tbody></table></div>'
 
 
 def settings(groups):
@@ -316,8 +318,7 @@ def when_to_stop(groups, columns):
 def page(runs):
     """All of it for runs that read_run gave -> HTML."""
     groups, last = group(runs), max(one.last for one in runs)
-    columns = dict.fromkeys(column for one in runs for column in one.points)
-    columns = sorted(columns, key=lambda column: list(PANELS).index(column.split()[0]))
+    columns = sorted({c for one in runs for c in one.points}, key=lambda c: (list(PANELS).index(c.split()[0]), c))
     measures, stops = ([column for column in some if column in columns] for some in (MEASURES, STOPS))
     head, *results = zip(["", *map(title, columns)], *figures(groups, columns), strict=True)
     steps = [step for step in sorted({*ARTICLE, *(one.last for one in runs)}) if step <= last]
@@ -329,8 +330,7 @@ def page(runs):
 <h1>Self-Attention GAN on dogs: attention on and off</h1>
 <p>{"; ".join(f"<b>{name}</b>: attention in {where}" for name, where in VARIANTS.items())}.</p>
 {table(head, settings(groups), results)}
-<p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth. FID and the
-EfficientNet distance fall as more pictures are judged: compare equal numbers.</p>
+<p class="note">At the end, mean ± half the range over seeds; of what is logged, over the last hundredth.</p>
 <h2>Curves (section 4.2)</h2>
 <p class="note">Lines are means over seeds, bands reach from the lowest seed to the highest. Ticks are the steps that
 section 4 looks at; triangles on the axis tell where each run stops improving, by the rule below.</p>
@@ -352,8 +352,8 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
-    folders = {folder.resolve(): folder for folder in args.runs}.values()  # each once, whatever its path
-    if not (runs := [run for run in map(read_run, folders) if run]):
+    first, folders = {}, {folder.resolve(): folder for folder in args.runs}.values()  # each once, whatever its path
+    if not (runs := [run for folder in folders if (run := read_run(folder, first))]):
         raise UserError("none of these folders holds a run with figures: name some that train.py made")
     with atomic_write(args.out) as temporary:
         temporary.write_text(page(runs), encoding="utf-8", errors="backslashreplace")

@@ -235,11 +235,14 @@ def test_figures_measured_against_something_else_are_never_told_again(tmp_path, 
 
 def test_a_control_s_figures_are_not_those_of_learned_attention(tmp_path, network, monkeypatch):
     real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500)
-    for control, shown in (("", 12), ("uniform", 12), ("uniform", 0), ("gamma=0.5", 12)):
+    against = set()
+    for control, shown in (("", 12), ("uniform", 12), ("uniform", 0), ("gamma=0.5", 12), ("", 12)):
         monkeypatch.setattr(evaluate.Generator, "control", control, raising=False)
         before = network.shown
         command(evaluate, monkeypatch, real, run)
         assert network.shown - before == shown + (12 if before == 0 else 0)
+        against.add(read(run)[0]["fingerprint"][:12])
+    assert len(against) == 1  # the report tells by this that figures can be compared
 
 
 def test_metrics_of_an_older_version_or_from_a_spreadsheet(tmp_path, network, monkeypatch):
@@ -261,7 +264,7 @@ def test_metrics_of_an_older_version_or_from_a_spreadsheet(tmp_path, network, mo
     assert file.read_text() == old
 
 
-def test_a_stopped_evaluation_keeps_what_it_measured(tmp_path, network, monkeypatch):
+def test_a_stopped_evaluation_keeps_what_it_measured_and_tells_it(tmp_path, network, monkeypatch, capsys):
     real, run = write(tmp_path / "real", noise(0, 12)), make_run(tmp_path / "run", 500, 1000, 2500)
     extract = network.extract_features
 
@@ -273,7 +276,7 @@ def test_a_stopped_evaluation_keeps_what_it_measured(tmp_path, network, monkeypa
     monkeypatch.setattr(network, "extract_features", stopped)
     with pytest.raises(KeyboardInterrupt):
         command(evaluate, monkeypatch, real, run)
-    assert [row["step"] for row in read(run)] == ["500", "1000"]
+    assert [row["step"] for row in read(run)] == ["500", "1000"] and len(figures_told(capsys, run)) == 2
     monkeypatch.setattr(network, "extract_features", extract)
     command(evaluate, monkeypatch, real, run)
     assert [row["step"] for row in read(run)] == ["500", "1000", "2500"] and network.shown == 4 * 12
@@ -412,6 +415,15 @@ def test_gamma_times_a_factor_is_a_scaled_gamma(replaced):
         layer.gamma.data *= 2
     replaced("gamma=0.5")
     torch.testing.assert_close(g(z), wanted)
+
+
+@pytest.mark.parametrize("control", ["uniform", "identity"])
+def test_queries_and_keys_that_are_not_used_have_gradients_of_zeros_which_torchrun_averages(replaced, control):
+    g, _, z, _ = networks()
+    replaced(control)
+    g(z).square().sum().backward()
+    for name, weight in g.named_parameters():
+        assert (weight.grad == 0).all() == (".query." in name or ".key." in name)
 
 
 @pytest.mark.parametrize("control", ["gamma=0.5", "uniform", "identity"])

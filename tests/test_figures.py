@@ -90,6 +90,15 @@ def test_all_figures_that_need_no_run_are_written(command):
     assert np.array_equal(np.array(Image.open(root / "docs/grid.png")), np.array(grid))
 
 
+def test_every_picture_of_the_pages_is_there_and_the_help_tells_where_it_comes_from():
+    told = {*figures.DRAWINGS, *figures.PICTURES, *re.findall(r"\w+/[a-z-]+\.\w+", figures.__doc__)}
+    for folder in ("", "docs/", "experiment/"):
+        for page in figures.ROOT.glob(f"{folder}*.md"):
+            for link in re.findall(r"!\[.*?\]\((.*?)\)", page.read_text(encoding="utf-8")):
+                assert folder + link in told and (page.parent / link).exists()
+    assert {sheet for sheet, *_ in figures.SHEETS.values()} < told
+
+
 def test_a_sheet_has_the_first_dogs_of_the_runs_samples(command, ten_steps, monkeypatch):
     monkeypatch.setitem(figures.SHEETS, "strip", ("docs/strip.png", (4,), (2, 3), 2))
     sheet = np.array(Image.open(command("strip", ten_steps) / "docs/strip.png"))
@@ -102,6 +111,13 @@ def test_a_sheet_has_the_first_dogs_of_the_runs_samples(command, ten_steps, monk
 
 def test_curves_of_a_run_are_a_whole_drawing(command, ten_steps):
     assert "Loss of D" in words((command("curves", ten_steps) / "docs/default-curves.svg").read_text(encoding="utf-8"))
+
+
+def test_a_folder_without_a_run_is_left_out_of_the_curves(command, ten_steps, capsys):
+    command("curves", ten_steps, ten_steps / "samples")
+    assert f"left out: {ten_steps / 'samples'}: no run" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of these"):
+        command("curves", ten_steps / "samples")
 
 
 def test_figures_of_runs_ask_for_runs(command):

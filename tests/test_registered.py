@@ -124,10 +124,24 @@ def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path
     (tmp_path / "report.html").touch()  # stands beside published runs
     ask(monkeypatch, *folders, control, tmp_path / "report.html")
     assert f"left out, for its name: {control}" in capsys.readouterr().out
-    without = [folder for folder in folders if folder.name != "full-3"]
-    ask(monkeypatch, *without)  # each question lacks a run, so that nothing can be said yet
-    answers = {(cells[0], cells[4]) for text, cells in tables(capsys).items() if text[0] in "12345"}
-    assert answers == {("nan", "not yet")}
     others = make_runs(tmp_path / "count", lambda *_: 1, count=1000)
     with pytest.raises(UserError, match="1000"):
-        ask(monkeypatch, *without, others[1])
+        ask(monkeypatch, *folders[1:], others[0])
+
+
+def test_a_question_is_answered_with_the_seeds_that_are_complete_and_says_how_many(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(5)
+    folders = make_runs(tmp_path, lambda *_: random.normal())
+
+    def answers(*seeds, but=()):
+        ask(monkeypatch, *(f for f in folders if int(f.name.rpartition("-")[2]) in seeds and f.name not in but))
+        return {text: cells for text, cells in tables(capsys).items() if text[:1] in tuple("12345")}
+
+    seven = answers(*range(3, 11), but=["full-3"])
+    assert [cells[6] for cells in seven.values()] == ["7 of 8"] * 3 + ["2 of 3"] * 2
+    assert seven == answers(*range(4, 11)) and "nan" not in str(seven)
+    one = answers(3, 4, 6, but=["no-attn-4"])
+    assert [(cells[0] == "nan", cells[4], cells[6]) for cells in one.values()] == [
+        (False, "not yet", "2 of 8"), (False, "not yet", "2 of 8"), (False, "not yet", "2 of 8"),
+        (True, "not yet", "1 of 3"), (True, "not yet", "1 of 3"),
+    ]  # fmt: skip

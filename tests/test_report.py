@@ -97,12 +97,18 @@ def test_every_figure_of_the_judge_has_its_panel():
     assert set(report.MEASURES) == {*evaluate.DIGITS, "fid"}
 
 
-def test_distances_of_different_numbers_of_pictures_are_marked(tmp_path, monkeypatch):
-    runs = [make_run(tmp_path / str(n), f"--seed={n}", distance=[(500, 200)]) for n in (1, 2)]
-    judged = runs[1] / "metrics.csv"
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000"
-    judged.write_text(judged.read_text().replace(",2000,", ",200,"))
-    assert results_of(make_page(monkeypatch, *runs), "full")["pictures, metrics.csv"] == "2,000; 200"
+@pytest.mark.parametrize("file", ["metrics.csv", "fid.csv"])
+@pytest.mark.parametrize("row", ["900,2000,{},1234567890ab", "900,200,{},aaaaaaaaaaaa", "900,2000,{},"])
+def test_only_figures_measured_alike_are_drawn_together(tmp_path, monkeypatch, capsys, file, row):
+    column, title = {"metrics.csv": ("distance", "EfficientNet distance"), "fid.csv": ("fid", "FID")}[file]
+    runs = [make_run(tmp_path / str(n), f"--seed={n}") for n in (1, 2, 3)]
+    like_one = "900,2000,{},aaaaaaaaaaaa uniform+bbbbbbbbbbbb" if file == "metrics.csv" else "900,2000,{},aaaaaaaaaaaa"
+    for run, value, its in zip(runs, (50, 150, 60), ("900,2000,{},aaaaaaaaaaaa", row, like_one), strict=True):
+        (run / file).write_text(f"step,count,{column},fingerprint\n{its.format(value)}\n")
+    page = make_page(monkeypatch, *runs)
+    assert tips(page, title) == ["step 900\nfull: 55.0 ± 5.0"] and len(tips(page, "Loss of D")) == 2
+    assert results_of(page, "full")[f"pictures, {file}"] == "2,000; "
+    assert re.findall("left out: (.*?): ", capsys.readouterr().out) == [str(runs[1] / file)]
 
 
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):

@@ -53,6 +53,9 @@ def test_the_newest_snapshot_is_taken_unless_told_otherwise(run_folder, tmp_path
         sample.find_snapshot(run_folder, 7)
     with pytest.raises(UserError, match=f"{tmp_path}: no snapshots there"):
         sample.find_snapshot(tmp_path)
+    for place, words in (tmp_path / "nope", "no such run"), (run_folder / "log.csv", "a file, not a run"):
+        with pytest.raises(UserError, match=f"{place}: {words}"):
+            sample.find_snapshot(place)
     with pytest.raises(UserError, match="--step"):
         sample.find_snapshot(tmp_path / "some.pt", 3)
 
@@ -149,13 +152,13 @@ def test_a_row_shows_the_points_and_the_heat_where_the_map_has_it(monkeypatch):
     monkeypatch.setattr(sample, "query_points", lambda attention, count: points)
     corner = torch.zeros(256, 256)
     corner[:, 15] = 1  # all look at the top right
-    picture, *panels = map(np.array, sample.attention_row(Image.new("RGB", (32, 32)), corner, scale=2))
+    picture, *panels = map(np.array, sample.attention_row(torch.zeros(3, 32, 32, dtype=torch.uint8), corner))
     for panel, point, colour in zip(panels, points, sample.COLOURS, strict=True):
-        y, x = (4 * place for place in divmod(point, 16))
+        y, x = (6 * place for place in divmod(point, 16))
         assert tuple(panel[0, -1]) == tuple(picture[y, x]) == ImageColor.getrgb(colour)
         assert (picture[y - 1, x] == 255).all() and (panel[y - 1, x] == 255).all()  # framed in both
-        panel[y - 2 : y + 6, x - 2 : x + 6] = 50
-        assert (panel[:, :32] == 50).all() and (panel[32:] == 50).all()  # of a black picture
+        panel[y - 2 : y + 8, x - 2 : x + 8] = 50
+        assert (panel[:, :48] == 50).all() and (panel[48:] == 50).all()  # of a black picture
 
 
 def test_every_layer_with_attention_has_its_rows(monkeypatch):

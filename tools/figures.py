@@ -1,4 +1,4 @@
-"""The labelled pictures and drawings of README.md, docs/ and experiment/: all are made here, and none by hand.
+"""The labelled pictures and drawings of README.md, docs/ and experiment/.
 
 python -m tools.figures                     those that need nothing but pretrained.pt -> docs/
 python -m tools.figures step                print one real training step in numbers, half a minute of one CPU core
@@ -7,6 +7,9 @@ python -m tools.figures default runs/full   more of them -> docs/default.jpg
 python -m tools.figures recipe RUN ...      runs side by side, named by their folders -> docs/recipe.jpg
 python -m tools.figures variants RUN ...    and named by what has attention -> experiment/variants.jpg
 python -m tools.figures curves RUN ...      over the steps -> experiment/curves.svg, or docs/default-curves.svg of one
+
+Not made here are docs/look.png, a screenshot of look.py's page, experiment/attention.jpg, which sample.py --attention
+drew, and docs/default-curves.png and experiment/curves.png, screenshots of a report, which `curves` is to replace.
 """
 
 import math
@@ -298,7 +301,11 @@ def draw_sheet(name, folders):
 
 def draw_curves(folders):
     """Four panels of experiment/report.py, which has the rest."""
-    groups = report.group([report.read_run(folder) for folder in folders])
+    first = {}
+    runs = [run for folder in folders if (run := report.read_run(folder, first))]
+    if not runs:
+        raise UserError("none of these folders holds a run with figures")
+    groups = report.group(runs)
     last = max(run.last for *_, runs in groups for run in runs)
     have = {name for *_, runs in groups for run in runs for name, points in run.points.items() if points}
     parts = [f"<style>{re.sub('svg,img{.*?}', '', report.STYLE)}</style>"]  # in a page they fill their column

@@ -9,7 +9,7 @@ python -m tools.figures variants RUN ...    and named by what has attention -> e
 python -m tools.figures curves RUN ...      over the steps -> experiment/curves.svg, or docs/default-curves.svg of one
 
 Not made here are docs/look.png, a screenshot of look.py's page, experiment/attention.jpg, which sample.py --attention
-drew, and docs/default-curves.png and experiment/curves.png, screenshots of a report, which `curves` is to replace.
+drew, and docs/default-curves.png, a screenshot of a report, which `curves` is to replace.
 """
 
 import math

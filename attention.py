@@ -10,7 +10,7 @@ step, so that a hind leg can know where the head is:
        without attention, and then how much of it to use.
 
 There are N = height * width positions.  The softmax, and queries and keys with an eighth of the channels, are those
-of Zhang et al. 2019 (arXiv:1805.08318).  They have narrower values, too, and a fourth convolution; the article hasn't.
+of Zhang et al. 2019 (arXiv:1805.08318).  Theirs also narrows the values and widens the mixture again; ours doesn't.
 """
 
 import torch
@@ -31,27 +31,6 @@ def attend(query, key, value):
     return attention_map(query, key) @ value  # (B, N, C): what each position gets to see
 
 
-MAX_MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
-# Newer GPUs try cuDNN's kernel first, which may refuse queries of 8 numbers beside values of 64; torch then raises.
-torch.backends.cuda.enable_cudnn_sdp(False)
-# Where torch takes the formula (train.r1_penalty), bfloat16 stays bfloat16: half the memory of float32.
-torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-
-
-def attend_fast(query, key, value):
-    """The same as `attend` up to rounding, but faster.
-
-    On CUDA torch's memory-efficient kernel never stores the N x N map, if d is a multiple of 8 (of 4 in float32).
-    On a CPU the formula takes a few pictures at a time.  On mps it takes all, because torch's kernel was wrong there.
-    """
-    if query.device.type == "cuda":
-        query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # the kernel wants heads: here it is one
-        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
-    pictures = max(1, MAX_MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
-    parts = zip(query.split(pictures), key.split(pictures), value.split(pictures), strict=True)
-    return torch.cat([attend(*part) for part in parts])
-
-
 class SelfAttention(nn.Module):
     """x + gamma * attention(x) over the positions of a feature map; starts as the identity, because gamma is 0.
 
@@ -70,6 +49,29 @@ class SelfAttention(nn.Module):
         query = self.query(x).flatten(2).transpose(1, 2)  # (B, N, C/8): a row for each position, from the top left
         key = self.key(x).flatten(2).transpose(1, 2)  # (B, N, C/8)
         value = self.value(x).flatten(2).transpose(1, 2)  # (B, N, C)
-        mixed = attend_fast(query, key, value)  # (B, N, C)
+        mixed = attend_fast(query, key, value)  # (B, N, C): what attend gives, but faster
         y = x + self.gamma * mixed.transpose(1, 2).reshape(x.shape)
         return (y, attention_map(query, key)) if return_map else y
+
+
+# That is the layer.  What follows computes the same as `attend`, but faster.
+
+MAX_MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
+# On newer GPUs torch tries cuDNN's kernel first.  That may refuse queries of 8 numbers beside values of 64.
+torch.backends.cuda.enable_cudnn_sdp(False)
+# Where torch computes the formula step by step, as R1 needs it, bfloat16 takes half of float32's memory.
+torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+
+
+def attend_fast(query, key, value):
+    """The same as `attend` up to rounding, but faster.
+
+    On CUDA torch's memory-efficient kernel never stores the N x N map, if d is a multiple of 8 (of 4 in float32).
+    On a CPU the formula takes a few pictures at a time.  On mps it takes all, because torch's kernel was wrong there.
+    """
+    if query.device.type == "cuda":
+        query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # torch's kernel wants heads: it is one here
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
+    pictures = max(1, MAX_MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
+    parts = zip(query.split(pictures), key.split(pictures), value.split(pictures), strict=True)
+    return torch.cat([attend(*part) for part in parts])

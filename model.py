@@ -24,8 +24,8 @@ def channels_at(resolution, size, width):
 
 
 def resolutions(size):
-    """The resolutions of the feature maps: 64 -> [4, 8, 16, 32, 64].  `size`, the picture's: 32, 64 or 128."""
-    return [r for r in (4, 8, 16, 32, 64, 128) if r <= size]
+    """The resolutions of the feature maps in networks for pictures of size x size."""
+    return {32: [4, 8, 16, 32], 64: [4, 8, 16, 32, 64], 128: [4, 8, 16, 32, 64, 128]}[size]
 
 
 def attention_layers(attention_at, size, width):
@@ -34,14 +34,15 @@ def attention_layers(attention_at, size, width):
     The networks make these last, because a convolution that is made before them draws the same random weights whether
     there is attention or not.  So the article's four variants start alike.
     """
-    return nn.ModuleDict({str(r): SelfAttention(channels_at(r, size, width)) for r in attention_at})
+    channels = {r: channels_at(r, size, width) for r in resolutions(size)}
+    return nn.ModuleDict({str(r): SelfAttention(channels[r]) for r in attention_at})
 
 
 class Generator(nn.Module):
     """Pictures from noise: z (B, 128), standard normal -> (B, 3, size, size) in [-1, 1].
 
     `attention_at`: resolutions with attention, () for none.  With `return_maps` also {"32": attention map (B, N, N)}.
-    Raises UserError for a size or a resolution that the network doesn't have.
+    Raises KeyError for a size or a resolution that the network doesn't have.
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,)):
@@ -81,7 +82,7 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleDict()
         channels = 3
         for r in reversed(resolutions(size)):
-            kernel, stride = (3, 1) if r == size else (4, 2)
+            kernel, stride = (3, 1) if r == size else (4, 2)  # the first keeps the size, each other halves it
             conv = nn.Conv2d(channels, channels_at(r, size, width), kernel, stride, padding=1)
             self.blocks[str(r)] = nn.Sequential(conv, nn.LeakyReLU(0.1))
             channels = channels_at(r, size, width)
@@ -98,13 +99,13 @@ class Discriminator(nn.Module):
 
 def build(network_class, size, options):
     """A Generator or Discriminator as a run's options (the dict in its config.json) say."""
-    no_attention = options["no_gen_attn" if network_class is Generator else "no_disc_attn"]
+    no_attention = options["no_gen_attn"] if network_class is Generator else options["no_disc_attn"]
     network = network_class(size, options["width"], () if no_attention else options["attn_at"])
     if options["spectral_norm"]:
         for module in list(network.modules()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 spectral_norm(module)
-    return network.to(memory_format=torch.channels_last)  # because convolutions are faster so
+    return network.to(memory_format=torch.channels_last)  # (B, H, W, C) in memory, because convolutions are faster so
 
 
 def to_float(pictures):

@@ -58,7 +58,8 @@ def r1_penalty(discriminator, real, autocast):
     SAGAN divides every weight by its spectral norm instead; the pictures came out no better (docs/recipe.md).
     """
     real = real.detach().requires_grad_()
-    with autocast, sdpa_kernel(SDPBackend.MATH):  # fast attention kernels have no second derivative, which this needs
+    # To descend the penalty takes a gradient of this gradient, which fast attention kernels don't have.
+    with autocast, sdpa_kernel(SDPBackend.MATH):
         logits = discriminator(real).float()
     # Each logit depends on its own photo alone, so the gradient of the logits' sum holds the gradient of each.
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)  # (B, 3, S, S)
@@ -68,10 +69,10 @@ def r1_penalty(discriminator, real, autocast):
 def translate(x, shift):
     """Pictures (B, C, S, S), each moved by shift (B, 2), int64: pixels down and right, and mirrored at the edges.
 
-    Photos and fakes are both moved, or D would know fakes by that.  A long run without it stopped at a distance of
-    101, as docs/recipe.md measures it; with it, that run went on to 94.  DiffAugment (Zhao et al. 2020) leaves black
-    edges.  Products with matrices of 0 and 1 pick the rows and columns, because that is faster than cutting picture
-    by picture, and because the gradient then doesn't depend on the number of threads.
+    Photos and fakes are both moved, or D would know fakes by that.  A long run without it stopped at a distance from
+    real photos of 101, as docs/recipe.md measures it; with it, that run went on to 94.  DiffAugment (Zhao et al. 2020)
+    leaves black edges.  Products with matrices of 0 and 1 pick the rows and columns, because that is faster than
+    cutting picture by picture, and because the gradient then doesn't depend on the number of threads.
     """
     last = x.shape[-1] - 1
     source = (torch.arange(last + 1, device=x.device) - shift[:, :, None]).abs()  # (B, 2, S): row 0 takes -1, so 1
@@ -96,7 +97,7 @@ def train_step(gan, photos, batch, r1_weight):
     """One step: D descends its loss on photos and fakes, then G descends its own on new fakes (section 2.1).
 
     gan: what make_gan gives; photos: (N, 3, S, S), uint8, all of them; r1_weight: 0 in most steps.  Returns a dict of
-    scalars on the device: D's loss without R1, G's loss after D's turn, and the mean D(x) and D(G(z)) before it.
+    scalars on the device: D's loss without R1, G's loss after D's turn, and the mean D(x) and D(G(z)) before D's turn.
     """
     generator, discriminator, _, optimizer_g, optimizer_d, autocast = gan
     real = photos[batch.index]  # (B, 3, S, S)
@@ -113,7 +114,7 @@ def train_step(gan, photos, batch, r1_weight):
     d_loss.backward()
     if r1_weight:
         (r1_weight * r1_penalty(discriminator, real, autocast)).backward()  # adds its gradient to that of the loss
-    average_gradients(discriminator)
+    average_gradients(discriminator)  # of all processes, if there are several
     optimizer_d.step()
 
     discriminator.requires_grad_(False)  # G's turn, eq. 3: D only passes the gradient on, and needs none itself
@@ -184,21 +185,24 @@ def photo_order(seed, epoch, count):
     return torch.randperm(count, generator=random_generator(seed, 0, epoch))
 
 
-def draw_batch(seed, step, size, count, max_shift):
-    """The Batch of a step, on the CPU: `size` of `count` photos, moved by up to `max_shift` pixels."""
+def draw_batch(seed, step, batch_size, count, max_shift):
+    """The Batch of a step, on the CPU: `batch_size` of `count` photos, moved by up to `max_shift` pixels."""
     rng = random_generator(seed, 1, step)
-    z_d, z_g = torch.randn(2, size, Z_DIM, generator=rng)
-    shown = range(step * size, (step + 1) * size)  # photos are counted through all epochs
+    z_d, z_g = torch.randn(2, batch_size, Z_DIM, generator=rng)
+    shown = range(step * batch_size, (step + 1) * batch_size)  # photos are counted through all epochs
     index = torch.stack([photo_order(seed, n // count, count)[n % count] for n in shown])
-    flip = torch.rand(size, generator=rng) < 0.5
-    shifts = (max_shift * (2 * torch.rand(size, 3, 2, generator=rng) - 1)).round().long()
-    return Batch(index, *shifts.unbind(1), z_d, z_g, flip)
+    flip = torch.rand(batch_size, generator=rng) < 0.5
+    shifts = (max_shift * (2 * torch.rand(batch_size, 3, 2, generator=rng) - 1)).round().long()
+    return Batch(index, *shifts.unbind(1), z_d, z_g, flip)  # three shifts: of the photos, and of both turns' fakes
 
 
 def measure_statistics(gan, z):
-    """Measure batch norm's statistics of the averaged generator on z (N, Z_DIM), because they differ from G's own."""
+    """Measure batch norm's means and variances in the averaged generator on z (N, Z_DIM).
+
+    G's own would not do, because other weights have other statistics.
+    """
     for average, latest in zip(gan.generator_ema.buffers(), gan.generator.buffers(), strict=True):
-        average.copy_(latest)  # spectral norm's vectors begin with those of the trained weights
+        average.copy_(latest)  # G's are a good start for spectral norm, which finds its vectors step by step
     update_bn(z.split(64), gan.generator_ema)
 
 

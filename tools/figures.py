@@ -136,7 +136,7 @@ def draw_attention():
     for name, x0, y0, kind in zip(names, (20, 112) * 2, (20, 20, 78, 78), "nana", strict=True):
         parts += [box(x0, y0, 88, 54, kind), text(x0 + 44, y0 + 33, name, "c")]
     parts.append(line("M156 90V66", "al", arrow=True))
-    story = ("A feature map of 2x2 positions.", "How brown is this dog? The head", "knows it, and the leg doesn't.")
+    story = ("A feature map of 2x2 places.", "How brown is this dog? The head", "knows it, and the leg doesn't.")
     parts += [text(222, 40 + 26 * row, words) for row, words in enumerate((*story, "So the leg asks for a head."))]
     y, columns = 168, (226, 306, 386, 466)
     for row in table:
@@ -226,7 +226,7 @@ def draw_slope():
         frame = (left, 140, 270, 75)
 
         def logit(t, steep=steep, high=high):
-            return high * math.tanh(steep * (t - 0.66))
+            return high * math.tanh(steep * (t - 0.6))
 
         x, y = on(frame, 0.2, logit(0.2))
         end_x, end_y = on(frame, 0.42, logit(0.2) + 0.22 * slope(logit, 0.2))
@@ -264,7 +264,7 @@ def draw_fid():
         both = [statistic for points in (photos, fakes) for statistic in (points.mean(axis=0), np.cov(points.T))]
         parts += [text(middle, 30, title, "c b"), text(middle, 268, f"= {how}", "c m")]
         parts.append(text(middle, 244, f"distance {frechet_distance(*both):.1f}", "c b"))
-    parts += [dot(120, 300, "n", 4), text(132, 305, "photos, spread 1")]
+    parts += [dot(80, 300, "n", 4), text(92, 305, "photos, spread 1 each way")]
     parts += [dot(340, 300, "gt", 4), text(352, 305, "generated")]
     what = "Photos and generated points in a plane: centres 2 apart, half the spread, all generated in one place"
     return svg(620, 320, what, *parts)

@@ -256,6 +256,9 @@ def test_collapsed_generators_have_a_distance():
     assert fid.frechet_distance(zero, none, zero, a) == pytest.approx(np.trace(a), rel=1e-14)
     left, right = np.diag([2.0] * 15 + [0.0] * 15), np.diag([0.0] * 15 + [3.0] * 15)  # nothing in common
     assert fid.frechet_distance(zero, left, zero, right) == 75
+    for count in range(2, 12):  # equal pictures, whose sigma is rounding, here and there below 0
+        rounding = fid.collect([normals(1, 30, seed=count).expand(count, 30)], 30)
+        assert fid.frechet_distance(zero, a, zero, rounding.sigma) == pytest.approx(np.trace(a), rel=1e-6)
 
 
 def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
@@ -293,6 +296,7 @@ def test_kid_is_the_mean_over_all_pairs_of_different_pictures():
     k = lambda a, b: (a @ b.T / 3 + 1) ** 3  # noqa: E731
     within = [k(s, s)[~torch.eye(len(s), dtype=torch.bool)].mean() for s in (x, y)]
     assert kid.squared_mmd(x, y)[0] == pytest.approx((sum(within) - 2 * k(x, y).mean()).item())
+    assert kid.squared_mmd(x, y) == pytest.approx(kid.squared_mmd(y, x))
 
 
 @pytest.mark.parametrize("apart", [0, 0.1, 0.3, 1])
@@ -373,6 +377,7 @@ def test_every_picture_has_one_process_even_where_some_have_none(tmp_path, monke
         monkeypatch.setattr(fid, "rank", lambda rank=rank: rank)
         read += fid.read_batches(paths, batch=2)
         drawn += fid.draw_batches(generator, z, batch=2)
+    assert all(len(pictures) for pictures in read + drawn)
     whole = torch.stack([fid.read_picture(path) for path in paths]), fid.generate(generator, z).float() / 255
     for shares, all_pictures in zip((read, drawn), whole, strict=True):
         means, wanted = (pictures.mean((1, 2, 3)).sort().values for pictures in (torch.cat(shares), all_pictures))
@@ -500,9 +505,11 @@ def test_measuring_a_run_goes_on_where_it_stopped_and_a_row_never_stands_for_ano
     assert measured(real) == 1 and rows_of(run) == rows  # what another program did costs the rows that it broke
 
 
-def test_other_weights_measure_a_run_again(tmp_path, command, means_only, run, monkeypatch):
+def test_other_weights_and_another_count_measure_a_run_again(tmp_path, command, means_only, run, monkeypatch):
     command("--save-stats", write(tmp_path / "real", noise(0, 6, 32, 32)), tmp_path / "real.npz")
     first = value_of(command(tmp_path / "real.npz", run, "--count", 6)[1])
+    command(tmp_path / "real.npz", run, "--count", 5)
+    assert {row["count"] for row in rows_of(run)} == {"5"}
     other = Colours()
     other.mix = other.mix * 2
     monkeypatch.setattr(fid, "load_inception", lambda weights=None, device="cpu": other)

@@ -12,25 +12,26 @@ lies under transparency shows; but pytorch-fid reads fewer kinds of files (.jpg,
 Inception's weights (91 MB) are fetched once, to where torch.hub keeps such files.
 """
 
-import csv
 import hashlib
 import json
 import math
+import re
 import sys
-import time
 from collections import namedtuple
 from contextlib import suppress
+from itertools import groupby
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from scipy.linalg.lapack import dpstrf
 
 from common import Parser, Progress, UserError, atomic_write, number, run_script
 from data import list_images, open_picture, read_image
 from inception import FEATURES, load_inception, resize
+from kid import gather, squared_mmd
 from model import generate
 from parallel import init_processes, rank, world_size
 from sample import find_snapshot, latents, load_generator
@@ -63,17 +64,13 @@ def collect(batches, width=FEATURES):
 
 def factor(sigma, name="sigma"):
     """Covariance (d, d) -> A (d, rank) with sigma = A A^T.  Raises UserError where it has negative variances."""
-    lower, pivots, columns, _ = dpstrf(sigma, lower=1)  # Cholesky that stops where only rounding is left
-    a = np.empty((len(sigma), columns))
-    a[pivots - 1] = np.tril(lower)[:, :columns]
-    if np.abs(sigma - a @ a.T).max() > 1e-10 * (1 + np.abs(sigma).max()):  # 1: of equal pictures rounding is all
-        values, vectors = np.linalg.eigh(sigma)
-        # An .npz may hold float32, which rounds by 1e-7: eigenvalues move by less than 1e-6 of the largest.
-        if values[0] < -1e-6 * values[-1]:
-            raise UserError(f"{name}: no covariance, because it has negative variances")
-        sound = values > -2 * values[0]  # because rounding reaches about as far above 0 as below
-        a = vectors[:, sound] * np.sqrt(values[sound])
-    return a
+    values, vectors = np.linalg.eigh(sigma)
+    # Rounding makes an eigenvalue of 0 negative, in float64 by less than 1e-10, and in a file of float32 by less than
+    # 1e-6 of the largest one.
+    if values[0] < -1e-6 * values[-1] - 1e-10:
+        raise UserError(f"{name}: no covariance, because it has negative variances")
+    sound = values > max(1e-12 * values[-1], -2 * values[0])  # because it makes others positive, about as far
+    return vectors[:, sound] * np.sqrt(values[sound])
 
 
 def frechet_distance(mu1, sigma1, mu2, sigma2):
@@ -91,50 +88,8 @@ def frechet_distance(mu1, sigma1, mu2, sigma2):
         raise UserError("FID of statistics that aren't finite: are the weights sound?")
     if np.array_equal(mu1, mu2) and np.array_equal(sigma1, sigma2):
         return 0.0  # without the last digit's rounding
-    root = torch.linalg.svdvals(torch.from_numpy(factor(sigma1).T @ factor(sigma2))).sum().item()
+    root = np.linalg.norm(factor(sigma1).T @ factor(sigma2), "nuc")  # the sum of the singular values
     return max(0.0, float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * root))
-
-
-def kernel_sums(x, y, same=False):
-    """The kernel (x.y / d + 1)^3 of features (N, d), (M, d): its rows' sums (N,), and the sum of all its squares.
-
-    `same`: x and y are one set, and a picture's likeness to itself doesn't count, because that would be a bias.
-    """
-    sums, squares = [], 0.0
-    for start in range(0, len(x), 1000):  # because the kernel of 10,000 pictures would take 800 MB at once
-        kernel = (x[start : start + 1000] @ y.T / x.shape[1] + 1) ** 3
-        if same:
-            kernel.diagonal(start).zero_()
-        sums.append(kernel.sum(1))
-        squares += kernel.square().sum()
-    return torch.cat(sums), squares
-
-
-def squared_mmd(x, y):
-    """KID, the squared maximum mean discrepancy (Binkowski et al. 2018) of features (N, d), (M, d), float64.
-
-    Returns the unbiased estimate over all pairs, and its standard error (where the sets are alike, a tenth too large).
-    With few pictures FID comes out too high, KID only less certain.  N and M are 4 or more.
-    """
-    n, m = len(x), len(y)
-    (xx, xx2), (yy, yy2), (xy, xy2), (yx, _) = (
-        kernel_sums(*sides) for sides in ((x, x, True), (y, y, True), (x, y), (y, x))
-    )
-    estimate = xx.mean() / (n - 1) + yy.mean() / (m - 1) - 2 * xy.mean() / m
-    # The jackknife: without picture i the estimate falls by 2 (within - across) / (n - 1), where these tell how much
-    # more like its own set, and like the other set, the picture is than the mean picture is.
-    within = (xx - xx.mean()) / (n - 2), (yy - yy.mean()) / (m - 2)
-    across = (xy - xy.mean()) / m, (yx - yx.mean()) / n
-    jackknife = 4 * ((within[0] - across[0]).var() / n + (within[1] - across[1]).var() / m)
-    # It counts twice what comes from pairs of pictures rather than from single ones (Efron and Stein 1981), and where
-    # the sets are alike that is all.  So this part, which the kernel without its rows' and columns' means gives, is
-    # taken off once.
-    pairs = 4 * (xy2 - xy.sum() ** 2 / (n * m) - m * across[0].square().sum() - n * across[1].square().sum())
-    pairs /= n * m * (n - 1) * (m - 1)
-    for k, sums, squares, a in ((n, xx, xx2, within[0]), (m, yy, yy2, within[1])):
-        rest = squares - sums.sum() ** 2 / (k * (k - 1)) - 2 * (k - 2) * a.square().sum()
-        pairs += 2 * rest / (k * (k - 1) * k * (k - 3))
-    return estimate.item(), max(jackknife - pairs, pairs).clamp(min=0).sqrt().item()
 
 
 # Features -----------------------------------------------------------------------------------------------------
@@ -147,53 +102,39 @@ def read_picture(path):
 
 
 def read_batches(paths, batch=48):
-    """This process's share of the picture files, a batch at a time; threads read the next one meanwhile."""
-    share = np.array_split(paths, world_size())[rank()]
+    """Batches (B, 3, H, W) of this process's share of the picture files; threads read the next ones meanwhile."""
+    share = paths[rank() :: world_size()]
     with ThreadPool() as pool:
         ahead = pool.map_async(read_picture, share[:batch])
         for start in range(batch, len(share) + batch, batch):
             pictures = ahead.get()
             ahead = pool.map_async(read_picture, share[start : start + batch])
-            yield pictures
+            for _, alike in groupby(pictures, key=lambda picture: picture.shape):
+                yield torch.stack(list(alike))
 
 
 def draw_batches(generator, z, batch=48):
-    """This process's share of a generator's pictures of z (N, Z_DIM), as the files would hold them."""
-    for part in z.tensor_split(world_size())[rank()].split(batch):
-        yield generate(generator, part).float() / 255
+    """Batches of this process's share of a generator's pictures of z (N, Z_DIM), as the files would hold them."""
+    share = z[rank() :: world_size()]
+    for start in range(0, len(share), batch):
+        yield generate(generator, share[start : start + batch]).float() / 255
 
 
 def features_of(batches, inception, name, count):
     """Yields the features (B, 2048) of batches of pictures.  `name`, `count`: the set's, for the progress."""
-    progress, start, done, share = Progress(file=sys.stderr), time.monotonic(), 0, -(-count // world_size())
+    progress, done, share = Progress(file=sys.stderr), 0, -(-count // world_size())
     for pictures in batches:
         yield inception(pictures)
         done += len(pictures)
         if rank() == 0:
-            speed = done / (time.monotonic() - start)
-            progress(f"{name}: {done:,} of {share:,} pictures, {speed:.1f} a second", done == share)
-
-
-def folder_statistics(folder, inception, batch=48):
-    """Moments of a folder's pictures.  Under torchrun every process calls this, and gets those of the whole."""
-    paths = list_images(folder)
-    return collect(features_of(read_batches(paths, batch), inception, folder, len(paths)))
-
-
-def gather(batches):
-    """The features of all processes' batches in the order of the files: (N, 2048), in each of them."""
-    shares = [torch.cat([torch.empty(0, FEATURES), *(features.cpu() for features in batches)])]
-    if dist.is_initialized():
-        features, shares = shares[0], [None] * dist.get_world_size()
-        dist.all_gather_object(shares, features)
-    return torch.cat(shares)
+            progress(f"{name}: {done:,} of {share:,} pictures", last=done == share)
 
 
 # The sides ----------------------------------------------------------------------------------------------------
 
 
 def read_statistics(path):
-    """Moments from an .npz; the count is None if it doesn't tell.  Raises UserError if it isn't one."""
+    """Moments from an .npz; the count is None if it doesn't tell.  Raises UserError if it holds none."""
     try:
         with np.load(path) as file:
             mu, sigma = (np.asarray(file[name], dtype=np.float64) for name in ("mu", "sigma"))
@@ -218,23 +159,12 @@ def picture_files(folder, fewest, count=None):
     return [paths[i] for i in np.linspace(0, len(paths) - 1, count or len(paths)).round().astype(int)]
 
 
-def typical_side(paths):
-    """The median side of picture files in pixels, from their headers.  Raises UserError for one that is broken."""
-
-    def side(path):
-        try:
-            with open_picture(path) as image:
-                image.verify()
-                return math.sqrt(image.width * image.height)
-        except Exception:  # Pillow raises nearly anything; read_image has words for it, or can read the picture
-            return math.sqrt(read_image(path)[..., 0].size)
-
-    with ThreadPool() as pool:
-        return float(np.median(pool.map(side, paths)))
-
-
-def is_run(path):
-    return (path / "config.json").exists() or any((path / "snapshots").glob("*.pt"))
+def side_of(path):
+    """The side in pixels of a square as large as a picture.  Raises UserError for a broken header, or a broken PNG."""
+    with suppress(Exception), open_picture(path) as image:  # Pillow raises nearly anything
+        image.verify()
+        return math.sqrt(image.width * image.height)
+    return math.sqrt(read_image(path)[..., 0].size)  # it has words for what is wrong
 
 
 def run_distances(run, real, inception, device, seed, count):
@@ -243,16 +173,14 @@ def run_distances(run, real, inception, device, seed, count):
     The run's fid.csv keeps them, so that none is measured twice.  Its last column is a fingerprint of the other side,
     of the seed and of Inception's weights; rows with another one or another count are replaced.
     """
-    file, digest = run / "fid.csv", hashlib.sha256(real.mu.tobytes() + real.sigma.tobytes() + b"%d" % seed)
+    digest = hashlib.sha256(real.mu.tobytes() + real.sigma.tobytes() + b"%d" % seed)
     for weight in inception.state_dict().values():
         digest.update(weight.cpu().numpy().tobytes())
-    against, distances = [str(count), digest.hexdigest()[:12]], {}
+    file, fingerprint = run / "fid.csv", digest.hexdigest()[:12]
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    kept = re.findall(rf"^(\d+),{count},(\d+\.\d+),{fingerprint}$", text, re.MULTILINE)
+    distances = {int(step): float(distance) for step, distance in kept}
     paths = {int(path.stem): path for path in (run / "snapshots").glob("*.pt") if path.stem.isdigit()}
-    with suppress(FileNotFoundError):
-        for row in csv.reader(file.read_text(encoding="utf-8", errors="replace").splitlines()):
-            with suppress(ValueError):  # of a row that another program broke
-                if row[1::2] == against:
-                    distances[int(row[0])] = float(row[2])
     shared = [paths, distances]  # process 0's, because a run that is still training goes on writing snapshots
     if dist.is_initialized():
         dist.broadcast_object_list(shared)
@@ -263,9 +191,9 @@ def run_distances(run, real, inception, device, seed, count):
             fake = collect(features_of(batches, inception, f"{run}, step {step:,}", count))
             distances[step] = round(frechet_distance(*real[:2], *fake[:2]), 4)
             if rank() == 0:
-                with atomic_write(file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
-                    rows = [[step, count, f"{distances[step]:.4f}", against[1]] for step in sorted(distances)]
-                    csv.writer(out, lineterminator="\n").writerows([["step", "count", "fid", "fingerprint"], *rows])
+                rows = [f"{step},{count},{distances[step]:.4f},{fingerprint}\n" for step in sorted(distances)]
+                with atomic_write(file) as temporary:
+                    temporary.write_text("step,count,fid,fingerprint\n" + "".join(rows), encoding="utf-8")
         yield step, distances[step]
 
 
@@ -284,18 +212,13 @@ def main():
     real, fake, count = options.real, options.fake, options.count
 
     # What is wrong is told before weights are fetched and the network is at work.
-    runs = [side for side in (real, fake) if is_run(side)]
+    runs = [side for side in (real, fake) if (side / "config.json").exists()]
     if len(runs) > 1 or (runs and options.save_stats):
         raise UserError(f"{runs[0]} is a run: compare it with a folder of photos, or with their .npz")
     if options.kid and (runs or options.save_stats):
         raise UserError("--kid compares the pictures of two folders")
-    if options.save_stats:
-        if fake.suffix.lower() != ".npz":
-            raise UserError(f"--save-stats {fake}: the name of the file to write must end in .npz")
-        if fake.exists():
-            raise UserError(f"--save-stats {fake}: is there already; delete it, or take another name")
-        if not fake.parent.is_dir():
-            raise UserError(f"--save-stats {fake}: there is no folder {fake.parent}")
+    if options.save_stats and (fake.suffix.lower() != ".npz" or fake.exists() or not fake.parent.is_dir()):
+        raise UserError(f"--save-stats {fake}: name a new file that ends in .npz, in a folder that is there")
     moments, folders = {}, {}
     for side in [real] if options.save_stats else [side for side in (real, fake) if side not in runs]:
         if side.suffix.lower() == ".npz" and not side.is_dir():
@@ -304,7 +227,8 @@ def main():
                 raise UserError(f"--kid and --count need a folder of pictures, and {side} is an .npz")
         else:
             folders[side] = picture_files(side, 4 if options.kid else 2, count)
-    pixels = [typical_side(paths) for paths in folders.values()]
+    with ThreadPool() as pool:
+        pixels = [median(pool.map(side_of, paths)) for paths in folders.values()]
     pixels += [generate(load_generator(find_snapshot(run))[0], latents(0, 1)).shape[-1] for run in runs]
     device = init_processes(options.device)
     if rank() == 0 and pixels and max(pixels) > 1.1 * min(pixels):
@@ -316,8 +240,7 @@ def main():
     for side, paths in folders.items():
         batches = features_of(read_batches(paths), inception, side, len(paths))
         if options.kid:
-            batches = [features.cpu() for features in batches]  # 8 kB a picture
-            features[side] = gather(batches)
+            batches = features[side] = [part.cpu() for part in batches]  # 8 kB a picture
         moments[side] = collect(batches)
     say, result = (lambda _: None) if options.json else print, {"real": str(real), "fake": str(fake)}
     for name, side in (("real", real), ("fake", fake)):
@@ -332,7 +255,7 @@ def main():
         if rank() == 0 and any(side.count and side.count <= FEATURES for side in moments.values()):
             print("warning: with so few pictures FID is too high: compare equal counts, or use --kid", file=sys.stderr)
         if options.kid:
-            result["kid"], result["kid_error"] = squared_mmd(*(features[side].double() for side in (real, fake)))
+            result["kid"], result["kid_error"] = squared_mmd(gather(features[real]), gather(features[fake]))
             say(f"KID: {result['kid']:.6f} +- {result['kid_error']:.6f}")
         if runs:
             (others,) = moments.values()

@@ -46,7 +46,8 @@ from torch.nn import functional as F
 from common import Parser, Progress, UserError, atomic_write, number, run_script
 from config import read_config
 from data import list_images, load_folder
-from fid import frechet_distance, squared_mmd
+from fid import frechet_distance
+from kid import squared_mmd
 from model import Generator, generate
 from sample import attention_maps, latents, load_generator
 

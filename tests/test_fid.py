@@ -24,6 +24,7 @@ from torch.nn import functional as F
 import common
 import fid
 import inception as network
+import kid
 import sample
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,8 +55,8 @@ class Colours(nn.Module):
         self.register_buffer("mix", torch.randn(6, 2048, generator=torch.Generator().manual_seed(0)))
 
     def forward(self, images):
-        assert all(image[0].numel() <= 299**2 for image in images)  # large ones never come at their full size
-        images = torch.cat([network.resize(image[None]) for image in images])
+        assert images[0, 0].numel() <= 299**2  # large ones never come at their full size
+        images = network.resize(images)
         return torch.cat([images.mean((2, 3)), images.std((2, 3))], 1) @ self.mix
 
 
@@ -76,12 +77,23 @@ def command(monkeypatch, capsys):
     return call
 
 
+@pytest.fixture
+def means_only(monkeypatch):
+    """A distance that takes no two seconds, for tests of when it is measured, and of what."""
+    monkeypatch.setattr(fid, "frechet_distance", lambda mu1, _1, mu2, _2: float(np.sum((mu1 - mu2) ** 2)))
+
+
 def script(folder, *arguments, start=()):
     line = [sys.executable, *start, fid.__file__, *map(str, arguments), "--device", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def statistics(folder, batch=48):
+    paths = fid.picture_files(folder, 2)
+    return fid.collect(fid.features_of(fid.read_batches(paths, batch), Colours(), folder, len(paths)))
 
 
 def rows_of(run):
@@ -126,16 +138,6 @@ def test_a_picture_s_features_do_not_depend_on_the_others_in_the_batch(inception
     assert (inception(images)[[0, 7, 17]] - some).abs().max() < 1e-4
 
 
-def test_pictures_of_one_size_are_resized_at_once_to_the_bits_of_one_by_one(inception, monkeypatch):
-    random, sizes, seen = torch.Generator().manual_seed(0), [], []
-    images = [torch.rand(*size, 3, generator=random).permute(2, 0, 1) for size in [(20, 30)] * 4 + [(30, 20)] * 3]
-    resize = network.resize
-    monkeypatch.setattr(network, "resize", lambda x: sizes.append(len(x)) or seen.append(resize(x)) or seen[-1])
-    inception(images)
-    assert sizes == [4, 3]
-    assert torch.equal(torch.cat(seen), torch.cat([resize(image[None]) for image in images]))
-
-
 def test_features_are_float32_s_inside_autocast(inception):
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
@@ -143,10 +145,16 @@ def test_features_are_float32_s_inside_autocast(inception):
     assert torch.equal(inside, inception(images))
 
 
+def test_weights_have_the_names_shapes_and_order_of_the_file():
+    state = network.Inception().state_dict()
+    assert [(network.name_in_file(name), tuple(value.shape)) for name, value in state.items()] == NAMES
+
+
 @pytest.mark.parametrize(
     ("spoil", "name"),
     [
         (lambda state: state.pop("Mixed_6c.branch_pool.bn.bias"), "Mixed_6c.branch_pool.bn.bias"),
+        (lambda state: state.pop("Mixed_7b.branch3x3dbl_3b.conv.weight"), "Mixed_7b.branch3x3dbl_3b.conv.weight"),
         (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "AuxLogits.fc.bias"),
         (lambda state: state.update({"fc.weight": torch.zeros(1000, 2048)}), "fc.weight.*1000, 2048"),
     ],
@@ -175,6 +183,17 @@ def test_weights_are_fetched_once_and_checked_and_offline_one_hears_what_to_do(m
     monkeypatch.setattr(network, "URL", offline)
     network.load_inception()
     assert "warning" not in capsys.readouterr().err
+
+
+def test_rank_0_fetches_the_weights_and_the_others_wait_for_them(monkeypatch, tmp_path, weights):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub/checkpoints" / weights.name
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(network, "URL", f"http://127.0.0.1:1/{weights.name}")
+    monkeypatch.setattr(network, "rank", lambda: 1)
+    monkeypatch.setattr(network.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(network.dist, "barrier", lambda: shutil.copy(weights, path))  # rank 0 has fetched them
+    network.load_inception()
 
 
 # Statistics ---------------------------------------------------------------------------------------------------
@@ -237,6 +256,9 @@ def test_collapsed_generators_have_a_distance():
     assert fid.frechet_distance(zero, none, zero, a) == pytest.approx(np.trace(a), rel=1e-14)
     left, right = np.diag([2.0] * 15 + [0.0] * 15), np.diag([0.0] * 15 + [3.0] * 15)  # nothing in common
     assert fid.frechet_distance(zero, left, zero, right) == 75
+    for count in range(2, 12):  # equal pictures, whose sigma is rounding, here and there below 0
+        rounding = fid.collect([normals(1, 30, seed=count).expand(count, 30)], 30)
+        assert fid.frechet_distance(zero, a, zero, rounding.sigma) == pytest.approx(np.trace(a), rel=1e-6)
 
 
 def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
@@ -273,7 +295,8 @@ def test_kid_is_the_mean_over_all_pairs_of_different_pictures():
     x, y = normals(1003, 3), normals(5, 3, seed=1)  # rows of the kernel come in blocks of 1,000
     k = lambda a, b: (a @ b.T / 3 + 1) ** 3  # noqa: E731
     within = [k(s, s)[~torch.eye(len(s), dtype=torch.bool)].mean() for s in (x, y)]
-    assert fid.squared_mmd(x, y)[0] == pytest.approx((sum(within) - 2 * k(x, y).mean()).item())
+    assert kid.squared_mmd(x, y)[0] == pytest.approx((sum(within) - 2 * k(x, y).mean()).item())
+    assert kid.squared_mmd(x, y) == pytest.approx(kid.squared_mmd(y, x))
 
 
 @pytest.mark.parametrize("apart", [0, 0.1, 0.3, 1])
@@ -281,7 +304,7 @@ def test_kid_is_unbiased_and_the_error_that_it_tells_is_the_true_one(apart):
     d, times = 40, 500
     random = torch.Generator().manual_seed(0)
     draw = lambda count: torch.randn(count, d, dtype=torch.float64, generator=random)  # noqa: E731
-    found = np.array([fid.squared_mmd(draw(30), draw(50) + apart) for _ in range(times)])
+    found = np.array([kid.squared_mmd(draw(30), draw(50) + apart) for _ in range(times)])
     q = apart**2  # x and y are normal, E (x.y / d + 1)^3 has a closed form
     truth = 3 * q + 3 * q**2 + q**3 + 6 * q**2 / d + 3 * q * (d + 2) / d**2
     true_error = found[:, 0].std()
@@ -322,6 +345,7 @@ def test_two_processes_give_the_statistics_and_distances_of_one(tmp_path, weight
     runs = [tmp_path / name for name in ("run1", "run2")]
     for run, start in zip(runs, ((), TORCHRUN), strict=True):
         (run / "snapshots").mkdir(parents=True)
+        shutil.copy(ten_steps / "config.json", run)
         shutil.copy(ten_steps / "snapshots/000010.pt", run / "snapshots")
         script(tmp_path, "a", run, "--count", "5", "--weights", weights, start=start)
     (row1,), (row2,) = map(rows_of, runs)
@@ -332,8 +356,8 @@ def test_two_processes_give_the_statistics_and_distances_of_one(tmp_path, weight
 def test_mixed_sizes_and_sub_folders_count_and_a_batch_never_matters(tmp_path):
     for place, size in enumerate(((10, 20), (400, 310), (299, 299))):
         write(tmp_path / f"sub{place}/deeper", noise(place, 2, *size))
-    found = [fid.folder_statistics(tmp_path, Colours(), batch) for batch in (1, 4, 50)]
-    features = torch.cat([Colours()([fid.read_picture(path)]) for path in sorted(tmp_path.rglob("*.png"))])
+    found = [statistics(tmp_path, batch) for batch in (1, 4, 50)]
+    features = torch.cat([Colours()(fid.read_picture(path)[None]) for path in sorted(tmp_path.rglob("*.png"))])
     for mu, sigma, count in found:
         assert count == 6
         np.testing.assert_allclose(mu, features.double().mean(0), atol=1e-6)
@@ -343,6 +367,23 @@ def test_mixed_sizes_and_sub_folders_count_and_a_batch_never_matters(tmp_path):
     torch.testing.assert_close(fid.read_picture(tmp_path / "sub1/deeper/000.png"), large[0])
 
 
+@pytest.mark.parametrize("processes", [1, 3, 8])
+def test_every_picture_has_one_process_even_where_some_have_none(tmp_path, monkeypatch, ten_steps, processes):
+    paths = fid.picture_files(write(tmp_path, noise(0, 5)), 2)
+    generator, z = sample.load_generator(sample.find_snapshot(ten_steps))[0], sample.latents(0, 5)
+    monkeypatch.setattr(fid, "world_size", lambda: processes)
+    read, drawn = [], []
+    for rank in range(processes):
+        monkeypatch.setattr(fid, "rank", lambda rank=rank: rank)
+        read += fid.read_batches(paths, batch=2)
+        drawn += fid.draw_batches(generator, z, batch=2)
+    assert all(len(pictures) for pictures in read + drawn)
+    whole = torch.stack([fid.read_picture(path) for path in paths]), fid.generate(generator, z).float() / 255
+    for shares, all_pictures in zip((read, drawn), whole, strict=True):
+        means, wanted = (pictures.mean((1, 2, 3)).sort().values for pictures in (torch.cat(shares), all_pictures))
+        torch.testing.assert_close(means, wanted, atol=1e-4, rtol=0)
+
+
 def test_collapsed_and_identical_folders(tmp_path, command):
     real = write(tmp_path / "real", noise(0, 6))
     same = write(tmp_path / "same", noise(0, 6))
@@ -350,8 +391,8 @@ def test_collapsed_and_identical_folders(tmp_path, command):
     more = write(tmp_path / "more", np.repeat(noise(1, 1), 7, axis=0))
     assert value_of(command(real, same)[1]) == 0
     assert value_of(command(collapsed, more)[1]) == 0
-    mu, sigma, _ = fid.folder_statistics(real, Colours())
-    one = fid.folder_statistics(collapsed, Colours())[0]
+    mu, sigma, _ = statistics(real)
+    one = statistics(collapsed).mu
     exact = np.sum((mu - one) ** 2) + np.trace(sigma)
     assert value_of(command(real, collapsed)[1]) == pytest.approx(exact, abs=1e-3)
 
@@ -380,7 +421,7 @@ def test_count_takes_as_many_of_each_side_evenly_over_the_sorted_files_and_json_
     assert f"KID: {found['kid']:.6f} +- {found['kid_error']:.6f}" in wanted
 
 
-def test_pictures_of_other_sizes_are_warned_of(tmp_path, command, ten_steps):
+def test_pictures_of_other_sizes_are_warned_of(tmp_path, command, means_only, ten_steps):
     large, small = write(tmp_path / "large", noise(0, 4, 64, 64)), write(tmp_path / "small", noise(1, 4, 32, 32))
     run = shutil.copytree(ten_steps, tmp_path / "run")
     for sides, warned in (
@@ -393,8 +434,15 @@ def test_pictures_of_other_sizes_are_warned_of(tmp_path, command, ten_steps):
         assert status == 0 and ("resized" in err) == warned
 
 
-def test_a_broken_picture_is_told_before_any_work_by_its_name(tmp_path, command, monkeypatch):
+def test_a_broken_picture_is_told_by_its_name_before_any_work_but_a_jpeg_cut_short_when_it_is_read(
+    tmp_path, command, monkeypatch
+):
     good, bad = write(tmp_path / "good", noise(0, 4)), write(tmp_path / "bad", noise(0, 100))
+    picture = Image.open(bad / "099.png").resize((64, 64))
+    picture.save(tmp_path / "whole.jpg")
+    (good / "short.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-300])
+    status, _, err = command(good, good)
+    assert status == 2 and "short.jpg" in err.splitlines()[-1]
     (bad / "099.png").write_bytes((bad / "099.png").read_bytes()[:150])  # its header is whole
     monkeypatch.setattr(fid, "read_batches", None)
     status, _, err = command(good, bad)
@@ -426,7 +474,7 @@ def test_a_run_has_the_distance_of_its_pictures_in_files_for_each_snapshot(tmp_p
 
 
 def test_measuring_a_run_goes_on_where_it_stopped_and_a_row_never_stands_for_another(
-    tmp_path, command, run, monkeypatch
+    tmp_path, command, means_only, run, monkeypatch
 ):
     real, other = write(tmp_path / "real", noise(0, 6, 32, 32)), write(tmp_path / "other", noise(1, 6, 32, 32))
     steps, draw, drawn, last = len(list((run / "snapshots").iterdir())), fid.draw_batches, [], [1]
@@ -457,9 +505,11 @@ def test_measuring_a_run_goes_on_where_it_stopped_and_a_row_never_stands_for_ano
     assert measured(real) == 1 and rows_of(run) == rows  # what another program did costs the rows that it broke
 
 
-def test_other_weights_measure_a_run_again(tmp_path, command, run, monkeypatch):
+def test_other_weights_and_another_count_measure_a_run_again(tmp_path, command, means_only, run, monkeypatch):
     command("--save-stats", write(tmp_path / "real", noise(0, 6, 32, 32)), tmp_path / "real.npz")
     first = value_of(command(tmp_path / "real.npz", run, "--count", 6)[1])
+    command(tmp_path / "real.npz", run, "--count", 5)
+    assert {row["count"] for row in rows_of(run)} == {"5"}
     other = Colours()
     other.mix = other.mix * 2
     monkeypatch.setattr(fid, "load_inception", lambda weights=None, device="cpu": other)
@@ -516,9 +566,9 @@ def mistakes(tmp_path, monkeypatch):
         ("run run", ["run", "folder of photos"]),
         ("--save-stats run x.npz", ["run", "folder of photos"]),
         ("good run --kid", ["--kid", "two folders"]),
-        ("--save-stats good x", ["--save-stats x", "must end in .npz"]),
-        ("--save-stats good nan.npz", ["--save-stats nan.npz", "is there already"]),
-        ("--save-stats good nix/real.npz", ["nix/real.npz", "no folder nix"]),
+        ("--save-stats good x", ["--save-stats x", "new file", "ends in .npz"]),
+        ("--save-stats good nan.npz", ["--save-stats nan.npz", "new file"]),
+        ("--save-stats good nix/real.npz", ["--save-stats nix/real.npz", "a folder that is there"]),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2_before_any_work(mistakes, command, monkeypatch, arguments, words):

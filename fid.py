@@ -19,7 +19,6 @@ import re
 import sys
 from collections import namedtuple
 from contextlib import suppress
-from itertools import groupby
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from statistics import median
@@ -109,8 +108,9 @@ def read_batches(paths, batch=48):
         for start in range(batch, len(share) + batch, batch):
             pictures = ahead.get()
             ahead = pool.map_async(read_picture, share[start : start + batch])
-            for _, alike in groupby(pictures, key=lambda picture: picture.shape):
-                yield torch.stack(list(alike))
+            if len({picture.shape for picture in pictures}) > 1:
+                pictures = [resize(picture[None])[0] for picture in pictures]
+            yield torch.stack(pictures)
 
 
 def draw_batches(generator, z, batch=48):

@@ -17,6 +17,7 @@ import json
 import math
 import re
 import sys
+import time
 from collections import namedtuple
 from contextlib import suppress
 from multiprocessing.pool import ThreadPool
@@ -122,12 +123,13 @@ def draw_batches(generator, z, batch=48):
 
 def features_of(batches, inception, name, count):
     """Yields the features (B, 2048) of batches of pictures.  `name`, `count`: the set's, for the progress."""
-    progress, done, share = Progress(file=sys.stderr), 0, -(-count // world_size())
+    progress, start, done, share = Progress(file=sys.stderr), time.monotonic(), 0, -(-count // world_size())
     for pictures in batches:
         yield inception(pictures)
         done += len(pictures)
         if rank() == 0:
-            progress(f"{name}: {done:,} of {share:,} pictures", last=done == share)
+            speed = done / (time.monotonic() - start)
+            progress(f"{name}: {done:,} of {share:,} pictures, {speed:.1f} a second", last=done == share)
 
 
 # The sides ----------------------------------------------------------------------------------------------------

@@ -167,10 +167,12 @@ def load_inception(weights=None, device="cpu"):
             raise UserError(f"Inception's weights can't be fetched ({error}): {advice}") from None
     if dist.is_initialized():
         dist.barrier()  # the other processes wait for what rank 0 fetches
-    inception, state = Inception().eval(), load_checkpoint(path)
+    state = load_checkpoint(path)
+    with torch.device("meta"):  # because no time should go into first weights, which are replaced
+        inception = Inception().eval()
     names = {name_in_file(name): name for name in inception.state_dict()}
     try:
-        inception.load_state_dict({names.get(name, name): value for name, value in state.items()})
+        inception.load_state_dict({names.get(name, name): value for name, value in state.items()}, assign=True)
     except RuntimeError as error:  # it names the entries
         wrong = name_in_file(str(error))[:300]
         raise UserError(f"{path}: not the weights of FID's Inception: {wrong} ...") from None
@@ -179,4 +181,4 @@ def load_inception(weights=None, device="cpu"):
     for part in inception.modules():
         if hasattr(part, "bn"):  # batch norm with fixed statistics scales and shifts: weights can do that at once
             part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), nn.Identity()
-    return inception.to(device, memory_format=torch.channels_last)
+    return inception.to(device, torch.float32, memory_format=torch.channels_last)

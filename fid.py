@@ -27,6 +27,7 @@ from statistics import median
 import numpy as np
 import torch
 import torch.distributed as dist
+from scipy.linalg.lapack import dpstrf
 
 from common import Parser, Progress, UserError, atomic_write, number, run_script
 from data import list_images, open_picture, read_image
@@ -64,13 +65,18 @@ def collect(batches, width=FEATURES):
 
 def factor(sigma, name="sigma"):
     """Covariance (d, d) -> A (d, rank) with sigma = A A^T.  Raises UserError where it has negative variances."""
-    values, vectors = np.linalg.eigh(sigma)
-    # Rounding makes an eigenvalue of 0 negative, in float64 by less than 1e-10, and in a file of float32 by less than
-    # 1e-6 of the largest one.
-    if values[0] < -1e-6 * values[-1] - 1e-10:
-        raise UserError(f"{name}: no covariance, because it has negative variances")
-    sound = values > max(1e-12 * values[-1], -2 * values[0])  # because it makes others positive, about as far
-    return vectors[:, sound] * np.sqrt(values[sound])
+    # Cholesky that stops where only rounding is left: of 200 pictures an FID takes 0.35 s, by eigh alone 1.6 s.
+    lower, pivots, columns, _ = dpstrf(sigma, lower=1)
+    a = np.empty((len(sigma), columns))
+    a[pivots - 1] = np.tril(lower)[:, :columns]
+    if np.abs(sigma - a @ a.T).max() > 1e-10 * (1 + np.abs(sigma).max()):  # 1: of equal pictures rounding is all
+        values, vectors = np.linalg.eigh(sigma)
+        # An .npz may hold float32, which rounds by 1e-7: eigenvalues move by less than 1e-6 of the largest.
+        if values[0] < -1e-6 * values[-1]:
+            raise UserError(f"{name}: no covariance, because it has negative variances")
+        sound = values > -2 * values[0]  # because rounding reaches about as far above 0 as below
+        a = vectors[:, sound] * np.sqrt(values[sound])
+    return a
 
 
 def frechet_distance(mu1, sigma1, mu2, sigma2):
@@ -88,7 +94,7 @@ def frechet_distance(mu1, sigma1, mu2, sigma2):
         raise UserError("FID of statistics that aren't finite: are the weights sound?")
     if np.array_equal(mu1, mu2) and np.array_equal(sigma1, sigma2):
         return 0.0  # without the last digit's rounding
-    root = np.linalg.norm(factor(sigma1).T @ factor(sigma2), "nuc")  # the sum of the singular values
+    root = torch.linalg.svdvals(torch.from_numpy(factor(sigma1).T @ factor(sigma2))).sum().item()
     return max(0.0, float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * root))
 
 

@@ -78,6 +78,23 @@ class Browser:
         self("Page.navigate", url=path.as_uri() + address)
         self.drawn()
 
+    def mouse(self, element, x, y, *kinds):
+        left, top = self.js(f"(({{x, y}}) => [x, y])($('{element}').getBoundingClientRect())")
+        for kind in kinds:
+            button = "none" if kind == "mouseMoved" else "left"
+            self("Input.dispatchMouseEvent", type=kind, x=left + x, y=top + y, button=button, clickCount=1)
+
+    def key(self, key, **text):
+        for kind in ("keyDown", "keyUp"):
+            self("Input.dispatchKeyEvent", type=kind, key=key, **(text if kind == "keyDown" else {}))
+
+    def type_number(self, text):
+        self.js("$('seed').select()")
+        for letter in text:
+            self.key(letter, text=letter)
+        if not text:
+            self.key("Delete", windowsVirtualKeyCode=46)
+
     def close(self):
         self.process.kill()
         self.process.wait()
@@ -136,7 +153,7 @@ def pixels(numbers):
 
 
 def shown(browser, key):
-    return browser.js(f"document.querySelector('[data-say={key}]').textContent")
+    return browser.js(f"document.querySelector('[data-say={key}]').textContent").replace("\u00a0", " ")
 
 
 def shown_number(browser, key):
@@ -234,36 +251,84 @@ def test_scores_too_large_for_exp_are_shared_as_well(browser, write):
 
 def test_clicks_arrows_and_the_mouse_choose_places_and_the_address_keeps_them(browser, pretrained_page):
     browser.open(pretrained_page, "#seed=8&at=20,12")
-    left, top, cell = browser.js(
-        "(() => { const box = $('dog').getBoundingClientRect(); return [box.x, box.y, box.width / 32]; })()"
-    )
 
-    def mouse(kind, row, column):
-        x, y = left + (column + 0.5) * cell, top + (row + 0.5) * cell
-        browser(
-            "Input.dispatchMouseEvent",
-            type=kind,
-            x=x,
-            y=y,
-            button="left" if kind != "mouseMoved" else "none",
-            clickCount=1,
-        )
+    def mouse(row, column, *kinds):
+        cell = browser.js("$('dog').clientWidth / 32")
+        browser.mouse("dog", (column + 0.5) * cell, (row + 0.5) * cell, *kinds)
 
-    for kind in ("mousePressed", "mouseReleased"):
-        mouse(kind, 3, 4)
+    mouse(3, 4, "mousePressed", "mouseReleased")
     assert "row 4, column 5, looks most" in shown(browser, "where")
     query = "document.querySelector('#match .query path').getAttribute('d')"
     bars = browser.js(query)
-    mouse("mouseMoved", 9, 5)
+    mouse(9, 5, "mouseMoved")
     assert bars.count("h") == 2 * 8 and browser.js(query) == bars  # another key is met by the same query
     assert "row 4, column 5, looks at the orange place, row 10, column 6" in shown(browser, "where")
     for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
-        browser("Input.dispatchKeyEvent", type="keyDown", key=key)
+        browser.key(key)
     assert "row 5, column 7, looks most" in shown(browser, "where")
     browser.js("$('orange').click(); $('dog').focus()")
-    browser("Input.dispatchKeyEvent", type="keyDown", key="ArrowUp")
-    assert "row 5, column 7, looks at" in shown(browser, "where")
+    browser.key("ArrowUp")
+    chosen = shown(browser, "where")
+    assert "row 5, column 7, looks at" in chosen
+    mouse(20, 20, "mouseMoved")
+    assert "orange place, row 21, column 21" in shown(browser, "where")
+    mouse(-1, 0, "mouseMoved")
+    assert shown(browser, "where") == chosen
     assert browser.js("location.hash") == "#seed=8&at=4,6"
+    browser.js("$('orange').click()")
+    assert "row 5, column 7, looks most" in shown(browser, "where")
+
+
+@pytest.mark.parametrize(("typed", "seed"), [("42", 42), ("0", 8), ("", 8), ("-3", 1), ("7.5", 7)])
+def test_a_number_that_was_typed_is_drawn_at_enter_and_the_field_always_tells_the_dog(browser, write, typed, seed):
+    browser.open(write(lively(32, ())), "#seed=8")
+    browser.type_number(typed)
+    browser.key("Enter", text="\r")
+    browser.drawn()
+    assert browser.js("[seed, +$('seed').value]") == [seed, seed]
+
+
+def test_new_dog_draws_the_number_that_was_typed_or_else_a_random_one(browser, write):
+    browser.open(write(lively(32, ())), "#seed=8")
+    browser.type_number("42")
+    browser.mouse("new", 5, 5, "mousePressed", "mouseReleased")
+    browser.drawn()
+    assert browser.js("[seed, $('seed').value]") == [42, "42"]
+    browser.mouse("new", 5, 5, "mousePressed", "mouseReleased")
+    browser.drawn()
+    assert browser.js("seed") >= 65
+
+
+@pytest.fixture
+def wide(browser, request):
+    """The width of the window in pixels, set for one test."""
+    browser("Emulation.setDeviceMetricsOverride", width=request.param, height=844, deviceScaleFactor=1, mobile=False)
+    yield request.param
+    browser("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.parametrize("wide", [390], indirect=True)
+@pytest.mark.parametrize("times", [100, -100])
+def test_on_a_phone_the_largest_and_smallest_exp_fit_in_their_box(browser, wide, write, times):
+    generator = lively(32, (8,))
+    generator.attention["8"].query.weight.data *= times
+    browser.open(write(generator, int8=False), "#seed=3")
+    browser.js("$('orange').click()")
+    for place in range(64):
+        browser.js(f"choose({place})")
+        assert browser.js("document.documentElement.scrollWidth") <= wide
+        assert browser.js("document.querySelector('table').scrollWidth <= $('match').clientWidth")
+
+
+@pytest.mark.parametrize("wide", [390, 1280], indirect=True)
+def test_the_slider_stays_under_the_mouse_as_its_words_change(browser, wide, pretrained_page):
+    browser.open(pretrained_page)
+    ends = set()
+    for value in (0, 0.05, 1, 1.5):
+        browser.js(f"$('gamma').value = {value}; $('gamma').oninput()")
+        browser.drawn()
+        ends.add(tuple(browser.js("(({x, y, right}) => [x, y, right])($('gamma').getBoundingClientRect())")))
+    assert len(ends) == 1
 
 
 def test_gamma_and_training_change_the_dog_and_no_request_leaves_the_page(browser, write):
@@ -282,7 +347,7 @@ def test_gamma_and_training_change_the_dog_and_no_request_leaves_the_page(browse
         assert shown(browser, "times") == f"{100 * times} %"
     browser.js("$('new').click()")
     browser.drawn()
-    assert shown(browser, "times") == "100 %"
+    assert shown(browser, "times") == "0 %"  # gamma stays what the reader chose
     assert browser.requests and all(re.match("file:|blob:|about:", url) for url in browser.requests)
 
 

@@ -86,15 +86,16 @@ class Run:
                 for name, part in self.parts.items():
                     part.load_state_dict(checkpoint[name])
                 self.done = int(checkpoint["step"])
+                config["changes"] = before["changes"] + changes(before, config, self.done)
+                other_code = config["code"]["sha256"] != before["code"]["sha256"]
             except Exception as error:  # torch raises many kinds here
                 raise UserError(f"{path} doesn't fit this run ({error})") from None
             if options.steps < self.done:
                 raise UserError(f"{self.path} has done {self.done:,} steps: --steps must be as many, or more")
+            if other_code and rank() == 0:
+                print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
             self.gan.optimizer_g.param_groups[0]["lr"] = options.lr_g  # the checkpoint's may be another
             self.gan.optimizer_d.param_groups[0]["lr"] = options.lr_d
-            config["changes"] = before["changes"] + changes(before, config, self.done)
-            if config["code"]["sha256"] != before["code"]["sha256"] and rank() == 0:
-                print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
         elif len(list(self.path.glob("snapshots/*.pt"))) > 1:  # one: killed before its first checkpoint
             raise UserError(f"{path} is gone, so the run can't go on; begin another in another folder (--out)")
         if rank() == 0:

@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
 MAX_MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
 # On newer GPUs torch tries cuDNN's kernel first.  That may refuse queries of 8 numbers beside values of 64.
 torch.backends.cuda.enable_cudnn_sdp(False)
-# Where torch computes the formula step by step, as R1 needs it, bfloat16 takes half of float32's memory.
+# Let the formula step by step, which R1 needs, stay in bfloat16: it takes half of float32's memory.
 torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 

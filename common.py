@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -140,6 +140,8 @@ def save_checkpoint(path, content):
             torch.save(content, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
+        with open(temporary, "r+b") as file, suppress(OSError):  # some mounts can't
+            os.fsync(file.fileno())  # or a power cut could leave an empty file
 
 
 def load_checkpoint(path):

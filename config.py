@@ -35,7 +35,7 @@ def complete_options(parser, arguments=None):
             if key not in CHANGEABLE | TUNABLE and getattr(options, key) != value:
                 name = f"--{key.replace('_', '-')}"
                 raise UserError(f"{options.resume} was begun with {name} {value}: leave {name} out")
-        options.data, options.out = Path(options.data), options.resume
+        options.out = options.resume
     options.precision = options.precision or ("bf16" if has_bfloat16(options.device) else "fp32")
     # At twice the width half the rates: 8e-4 at width 32 and 4e-4 at width 64 trained, 8e-4 at width 64 did not.
     options.lr_g, options.lr_d = (0.0256 / options.width if x is None else x for x in (options.lr_g, options.lr_d))
@@ -76,7 +76,7 @@ def has_bfloat16(device):
 # config.json --------------------------------------------------------------------------------------------------
 
 
-def describe(options, photos):
+def make_config(options, photos):
     """What config.json holds: the options, and what else decides what the run computes.  photos: (N, 3, S, S)."""
     return {
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
@@ -107,7 +107,7 @@ def code_version():
     }
 
 
-def changes(before, now, step):
+def list_changes(before, now, step):
     """What differs between two configs of a run, in lines such as "step 4,000: lr_g 0.0004 -> 0.0001"."""
     old, new = (
         {name: config["options"][name] for name in sorted(TUNABLE)}
@@ -117,13 +117,17 @@ def changes(before, now, step):
     return [f"step {step:,}: {name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
 
 
+def sound(config):
+    """The config, if it has what every run's has.  Raises KeyError or TypeError if not."""
+    config["options"] | {}  # a TypeError if it is no table
+    config["size"], config["photos"], config["photos_sha256"]
+    return config
+
+
 def read_config(folder):
     """The config.json of a run: options, size, photos, ...  Raises UserError if the folder holds no run."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
-        config["options"] | {}  # a TypeError if it is no table
-        config["size"], config["photos"], config["photos_sha256"]
-        return config
+        return sound(json.loads((folder / "config.json").read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{folder}: no run to read there (config.json: {reason})") from None
@@ -133,6 +137,6 @@ def kept_config(folder):
     """The config in a run's checkpoint, whatever was done to config.json; before there is one, that file's."""
     path = folder / "checkpoint.pt"
     try:
-        return load_checkpoint(path)["config"] if path.exists() else read_config(folder)
-    except KeyError:
+        return sound(load_checkpoint(path)["config"]) if path.exists() else read_config(folder)
+    except (KeyError, TypeError):
         raise UserError(f"{path}: no checkpoint of train.py") from None

@@ -220,7 +220,7 @@ def main():
     real, fake, count = options.real, options.fake, options.count
 
     # What is wrong is told before weights are fetched and the network is at work.
-    runs = [side for side in (real, fake) if (side / "config.json").exists()]
+    runs = [side for side in (real, fake) if (side / "config.json").exists() or (side / "snapshots").is_dir()]
     if len(runs) > 1 or (runs and options.save_stats):
         raise UserError(f"{runs[0]} is a run: compare it with a folder of photos, or with their .npz")
     if options.kid and (runs or options.save_stats):

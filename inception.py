@@ -10,6 +10,7 @@ leave the padding out, the last block pools the maximum, and there are 1008 clas
 """
 
 import hashlib
+import os
 import re
 import sys
 from collections import OrderedDict
@@ -17,13 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common import UserError, load_checkpoint
-from parallel import rank
+from parallel import any_rank, rank
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d"  # the first digits of the file's
@@ -158,15 +158,17 @@ def load_inception(weights=None, device="cpu"):
     Raises UserError when there are none, or when they are another network's, naming an entry.
     """
     path = Path(weights or f"{torch.hub.get_dir()}/checkpoints/{URL.rpartition('/')[2]}")
-    if rank() == 0 and not weights and not path.exists():
+    failure = None
+    if os.environ.get("LOCAL_RANK", "0") == "0" and not weights and not path.exists():  # once on each machine
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL, path, hash_prefix=SHA256)  # whole and right, or not at all
         except Exception as error:  # no network, a full disk, another file: each has several kinds
-            advice = f"get {URL} (91 MB), put it at {path} or name it: --weights"
-            raise UserError(f"Inception's weights can't be fetched ({error}): {advice}") from None
-    if dist.is_initialized():
-        dist.barrier()  # the other processes wait for what rank 0 fetches
+            failure = error
+    if any_rank(failure) and not path.exists():  # here all processes wait for the file
+        reason = failure or "by another process"
+        advice = f"get {URL} (91 MB), put it at {path} or name it: --weights"
+        raise UserError(f"Inception's weights can't be fetched ({reason}): {advice}")
     state = load_checkpoint(path)
     with torch.device("meta"):  # because no time should go into first weights, which are replaced
         inception = Inception().eval()

@@ -12,7 +12,8 @@ from parallel import world_size
 def squared_mmd(x, y):
     """KID, the squared maximum mean discrepancy of features (N, d), (M, d), float64; N and M are 4 or more.
 
-    Returns the unbiased estimate over all pairs, and its standard error (where the sets are alike, a tenth too large).
+    Returns the unbiased estimate over all pairs, and its standard error: a tenth too large where the sets are alike,
+    and a third with 4 pictures.
     """
     n, m = len(x), len(y)
     (xx, _, xx2), (yy, _, yy2), (xy, yx, xy2) = kernel_sums(x), kernel_sums(y), kernel_sums(x, y)

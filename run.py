@@ -1,4 +1,4 @@
-"""A run: its folder, its options, when something is written, when it stops, and how it goes on.
+"""A run: its folder, when something is written, when it stops, and how it goes on.
 
 A run folder holds config.json, log.csv, samples/ (sheets of the same 64 z), snapshots/ (averaged generators) and
 checkpoint.pt.  A run that is killed anywhere and resumed gives the same bits as one that was never stopped (on CUDA
@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch.nn.utils import get_total_norm
 
 from common import Progress, UserError, atomic_write, load_checkpoint, lock, save_checkpoint
-from config import changes, describe, kept_config
+from config import kept_config, list_changes, make_config
 from data import image_grid
 from model import generate
 from parallel import any_rank, rank, world_size
@@ -40,7 +40,7 @@ class Run:
     def __init__(self, options, photos, gan):
         self.options, self.path, self.gan = options, options.out, gan
         self.parts = {name: part for name, part in gan._asdict().items() if hasattr(part, "state_dict")}
-        self.config = describe(options, photos)
+        self.config = make_config(options, photos)
         if options.batch % world_size():
             raise UserError(f"--batch {options.batch} can't be dealt out to {world_size()} processes evenly")
         print(f"{options.data}: {len(photos):,} pictures of {photos.shape[-1]}x{photos.shape[-1]}")
@@ -86,7 +86,7 @@ class Run:
                 for name, part in self.parts.items():
                     part.load_state_dict(checkpoint[name])
                 self.done = int(checkpoint["step"])
-                config["changes"] = before["changes"] + changes(before, config, self.done)
+                config["changes"] = before["changes"] + list_changes(before, config, self.done)
                 other_code = config["code"]["sha256"] != before["code"]["sha256"]
             except Exception as error:  # torch raises many kinds here
                 raise UserError(f"{path} doesn't fit this run ({error})") from None

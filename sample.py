@@ -54,7 +54,7 @@ def load_generator(path, device="cpu"):
         generator = build(Generator, snapshot["config"]["size"], snapshot["config"]["options"])
         generator.load_state_dict(snapshot["generator_ema"])
         return generator.to(device).eval(), int(snapshot["step"])
-    except (UserError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no generator of this program in it ({error})") from None
 
 

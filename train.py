@@ -7,7 +7,8 @@
 
 In a step the discriminator D learns to tell photos from the generator's fakes, and then the generator G learns to make
 D call its fakes photos.  Here are the losses, what keeps D useful to G, the step, the average that draws the pictures,
-what is random, and the loop.  The networks are in model.py; what a run keeps, and how it goes on, is in run.py.
+what is random, and the loop.  The networks are in model.py; which options a run goes on with is in config.py, and what
+it keeps in run.py.
 """
 
 from copy import deepcopy
@@ -58,7 +59,7 @@ def r1_penalty(discriminator, real, autocast):
     SAGAN divides every weight by its spectral norm instead; the pictures came out no better (docs/recipe.md).
     """
     real = real.detach().requires_grad_()
-    # To descend the penalty takes a gradient of this gradient, which fast attention kernels don't have.
+    # The penalty is a gradient, so its own gradient is a second derivative: fast attention kernels have none.
     with autocast, sdpa_kernel(SDPBackend.MATH):
         logits = discriminator(real).float()
     # Each logit depends on its own photo alone, so the gradient of the logits' sum holds the gradient of each.

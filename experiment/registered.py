@@ -114,7 +114,9 @@ def main():
     asked = [(*question, *complete(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
     found = [contrast(groups, weights) for _, _, _, weights, _, groups, _ in asked]
     ps = [p for *_, p, _ in found[: len(QUESTIONS)]]
-    holms = ["not yet"] * len(ps) if np.isnan(ps).any() else [f"{p:.3f}" for p in holm(ps)]
+    done = all(n == len(seeds) for *_, seeds, _, n in asked[: len(QUESTIONS)])
+    # No test before, because one could stop when it pleases.
+    holms = [f"{p:.3f}" for p in holm(ps)] if done else ["not yet"] * len(ps)
 
     means, rows = [["attention", *VARIANTS.values(), "*one run's spread*"]], []
     for (text, column, steps, weights, seeds, groups, n), (difference, half, t, p, freedom), corrected in zip(
@@ -127,8 +129,9 @@ def main():
         every, of_all = complete(runs, column, steps, sorted({seed for _, seed in runs}))
         all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], of_all, d=digits)
         interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
-        rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})", f"{p:.3f}", corrected])
-        rows[-1] += [f"{permutation_p(groups, weights):.3f}", f"{n} of {len(seeds)}", all_seeds]
+        tests = [f"{p:.3f}", corrected, f"{permutation_p(groups, weights):.3f}"]
+        rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})"])
+        rows[-1] += [*(tests if n == len(seeds) else ["not yet"] * 3), f"{n} of {len(seeds)}", all_seeds]
     table(*zip(*means, strict=True))
     head = ["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "seeds", "all seeds"]
     table(head, *rows)

@@ -134,7 +134,9 @@ def read_run(folder, first):
             columns = read_columns(folder / name)
             measured = [sorted({value for _, value in columns.pop(n, [])}) for n in ("count", "fingerprint")]
             if columns and first.setdefault(name, measured) != measured:
-                raise ValueError("measured with another count, seed or other real pictures than the runs before")
+                raise ValueError(
+                    "measured with another count, seed or weights, or other real pictures, than the runs before"
+                )
         except (OSError, ValueError) as error:
             print(f"left out: {folder / name}: {explain(error)}")
             continue

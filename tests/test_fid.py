@@ -185,15 +185,19 @@ def test_weights_are_fetched_once_and_checked_and_offline_one_hears_what_to_do(m
     assert "warning" not in capsys.readouterr().err
 
 
-def test_rank_0_fetches_the_weights_and_the_others_wait_for_them(monkeypatch, tmp_path, weights):
+@pytest.mark.parametrize("fetched", [True, False])
+def test_one_process_fetches_the_weights_and_the_others_wait_for_them(fetched, monkeypatch, tmp_path, weights):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub/checkpoints" / weights.name
     path.parent.mkdir(parents=True)
     monkeypatch.setattr(network, "URL", f"http://127.0.0.1:1/{weights.name}")
-    monkeypatch.setattr(network, "rank", lambda: 1)
-    monkeypatch.setattr(network.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(network.dist, "barrier", lambda: shutil.copy(weights, path))  # rank 0 has fetched them
-    network.load_inception()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(network, "any_rank", lambda failure: not (fetched and shutil.copy(weights, path)))
+    if fetched:
+        network.load_inception()
+    else:
+        with pytest.raises(common.UserError, match=r"fetched \(by another"):
+            network.load_inception()
 
 
 # Statistics ---------------------------------------------------------------------------------------------------

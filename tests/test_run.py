@@ -438,13 +438,15 @@ def test_a_folder_whose_config_is_none_is_named(config, tmp_path):
         train.parse_options([f"--resume={tmp_path}"])
 
 
-@pytest.mark.parametrize("broken", ["cut off", "without a part", "without its code", "of another network"])
+@pytest.mark.parametrize("broken", ["cut off", "without a part", "without options", "without its code", "of another network"])
 def test_a_checkpoint_that_does_not_fit_is_refused_and_the_log_is_left_alone(broken, begin, tmp_path):
     out = begin(tmp_path / "run", "--steps=1")
     path, log = out / "checkpoint.pt", (out / "log.csv").read_bytes()
     checkpoint = load_checkpoint(path)
     if broken == "without a part":
         del checkpoint["optimizer_d"]
+    if broken == "without options":
+        checkpoint["config"]["options"] = None
     if broken == "without its code":
         del checkpoint["config"]["code"]
     if broken == "of another network":
@@ -452,7 +454,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_log_is_left_alone(bro
     torch.save(checkpoint, path)
     if broken == "cut off":
         path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"checkpoint\.pt(: can't be read| doesn't fit)"):
+    with pytest.raises(UserError, match=r"checkpoint\.pt(: can't be read|: no checkpoint| doesn't fit)"):
         resume(out, "--steps=10")
     assert (out / "log.csv").read_bytes() == log
 

@@ -54,8 +54,6 @@ class SelfAttention(nn.Module):
         return (y, attention_map(query, key)) if return_map else y
 
 
-# That is the layer.  What follows computes the same as `attend`, but faster.
-
 MAX_MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
 # On newer GPUs torch tries cuDNN's kernel first.  That may refuse queries of 8 numbers beside values of 64.
 torch.backends.cuda.enable_cudnn_sdp(False)

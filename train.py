@@ -76,8 +76,8 @@ def translate(x, shift):
     cutting picture by picture, and because the gradient then doesn't depend on the number of threads.
     """
     last = x.shape[-1] - 1
-    source = (torch.arange(last + 1, device=x.device) - shift[:, :, None]).abs()  # (B, 2, S): row 0 takes -1, so 1
-    source = torch.minimum(source, 2 * last - source)  # at the other edge row S is row S - 2
+    source = (torch.arange(last + 1, device=x.device) - shift[:, :, None]).abs()  # (B, 2, S): -1 is mirrored to 1
+    source = torch.minimum(source, 2 * last - source)  # and S, beyond the other edge, to S - 2
     rows, columns = F.one_hot(source, last + 1).to(x.dtype).unbind(1)  # (B, S, S) each, with one 1 in each row
     return rows[:, None] @ x @ columns[:, None].mT
 

@@ -140,6 +140,7 @@ def test_a_question_is_answered_with_the_seeds_that_are_complete_and_says_how_ma
     seven = answers(*range(3, 11), but=["full-3"])
     assert [cells[6] for cells in seven.values()] == ["7 of 8"] * 3 + ["2 of 3"] * 2
     assert seven == answers(*range(4, 11)) and "nan" not in str(seven)
+    assert {cell for cells in seven.values() for cell in cells[3:6]} == {"not yet"}  # p, corrected and exact
     one = answers(3, 4, 6, but=["no-attn-4"])
     assert [(cells[0] == "nan", cells[4], cells[6]) for cells in one.values()] == [
         (False, "not yet", "2 of 8"), (False, "not yet", "2 of 8"), (False, "not yet", "2 of 8"),

@@ -1,4 +1,4 @@
-"""What every script needs: its errors, its options, its progress, files that are whole or not there."""
+"""What every script needs: its errors, its options and its progress."""
 
 import argparse
 import math
@@ -6,16 +6,10 @@ import os
 import shutil
 import sys
 import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 DEVICES = ["cpu"]  # that this machine has, the best last
 if torch.backends.mps.is_available():
@@ -109,60 +103,3 @@ class Progress:
         elif last or time.monotonic() >= self.next:
             print(text, file=self.file, flush=True)
             self.next = time.monotonic() + self.every
-
-
-@contextmanager
-def atomic_write(path):
-    """A hidden temporary path beside `path` to write to, renamed to `path` when the block ends well.
-
-    Whoever looks sees the old file or the whole new one.  Raises UserError if it can't be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part") if path.name else path
-    if not path.name or path.is_dir():
-        raise UserError(f"{path}: a folder; name a file to write")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and str(error.filename or temporary) == str(temporary):
-            raise UserError(f"{path}: can't be written ({error.strerror}); what was there is kept") from error
-        raise
-
-
-def save_checkpoint(path, content):
-    """torch.save to a file that is whole or not there.  Raises UserError if it can't be written."""
-    with atomic_write(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # what torch makes of a full disk
-            raise UserError(f"{path}: can't be written, is the disk full? What was there is kept") from error
-        with open(temporary, "r+b") as file, suppress(OSError):  # some mounts can't
-            os.fsync(file.fileno())  # or a power cut could leave an empty file
-
-
-def load_checkpoint(path):
-    """The dictionary in a .pt file, on the CPU; no code in it is run.  Raises UserError if it can't be read."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True) | {}  # a TypeError if it isn't a dictionary
-    except Exception as error:  # a broken file makes torch raise nearly anything
-        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
-
-
-@contextmanager
-def lock(folder):
-    """Inside the block no other process that asks gets in.  Raises UserError if one is inside."""
-    if fcntl is None:
-        yield
-        return
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
-        except BlockingIOError:
-            raise UserError(f"{folder}: another process is at work there") from None
-        except OSError:  # a file system without locks
-            pass
-        yield

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from common import UserError, load_checkpoint
+from common import UserError
+from files import load_checkpoint
 from model import resolutions
 from parallel import world_size
 

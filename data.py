@@ -11,13 +11,12 @@ Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in
 import hashlib
 import http.client
 import os
-import shutil
 import sys
 import tarfile
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -26,7 +25,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from common import Parser, Progress, UserError, lock, number, run_script
+from common import Parser, Progress, UserError, number, run_script
+from files import lock, new_folder
 
 ARCHIVES = [  # name, bytes, sha256, the folder to unpack it in
     ("images.tar", 793_579_520, "a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58", "images"),
@@ -35,29 +35,6 @@ ARCHIVES = [  # name, bytes, sha256, the folder to unpack it in
 LAYOUTS = [("Images", "Annotation"), ("images/Images", "annotations/Annotation")]
 OTHER_THINGS = {"aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"}  # fmt: skip
-
-
-@contextmanager
-def new_folder(folder):
-    """A hidden folder to be filled, which becomes `folder` when the block ends well; an empty `folder` may be there.
-
-    Raises UserError if `folder` isn't empty or can't be written, or if another process is at work on it.
-    """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already; delete it to make it anew, or choose another name")
-    part = folder.parent / f".{folder.name}.part"
-    try:
-        with suppress(FileNotFoundError):
-            folder.rmdir()  # now and not at the end, because some, as a mounted one, can't be replaced
-        part.mkdir(parents=True, exist_ok=True)
-        with lock(part), ExitStack() as stack:
-            stack.callback(shutil.rmtree, part, ignore_errors=True)
-            shutil.rmtree(part / "new", ignore_errors=True)  # a killed run's
-            (part / "new").mkdir()
-            yield part / "new"
-            os.rename(part / "new", folder)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be made ({error.filename or folder}: {explain(error)})") from error
 
 
 def download(url, path, size):

@@ -10,6 +10,8 @@
 The last line printed is "FID: 12.3456", pytorch-fid's number for folders of more than 2,048 pictures.  As there, what
 lies under transparency shows; but pytorch-fid reads fewer kinds of files (.jpg, no .JPG) and clips grey of 16 bits.
 Inception's weights (91 MB) are fetched once, to where torch.hub keeps such files.
+
+The network is in inception.py, and the formulas are in distances.py.
 """
 
 import hashlib
@@ -18,7 +20,6 @@ import math
 import re
 import sys
 import time
-from collections import namedtuple
 from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -27,76 +28,14 @@ from statistics import median
 import numpy as np
 import torch
 import torch.distributed as dist
-from scipy.linalg.lapack import dpstrf
 
-from common import Parser, Progress, UserError, atomic_write, number, run_script
+from common import Parser, Progress, UserError, number, run_script
 from data import list_images, open_picture, read_image
+from distances import Moments, collect, factor, frechet_distance, gather, squared_mmd
+from files import atomic_write
 from inception import FEATURES, load_inception, resize
-from kid import gather, squared_mmd
-from model import generate
 from parallel import init_processes, rank, world_size
-from sample import find_snapshot, latents, load_generator
-
-Moments = namedtuple("Moments", "mu sigma count")  # float64 arrays (2048,) and (2048, 2048), and an int
-
-
-# Statistics and distances -------------------------------------------------------------------------------------
-
-
-def collect(batches, width=FEATURES):
-    """Moments of features that come as batches (B, width), from any device, of all processes together.
-
-    float64 sums: 34 MB, however many pictures there are.  sigma is divided by count - 1, as np.cov does.
-    """
-    sums = [torch.zeros(shape, dtype=torch.float64) for shape in ((), (width,), (width, width))]
-    for features in batches:
-        features = (features.cpu() if features.device.type == "mps" else features).double()  # mps has no float64
-        count, total, products = sums = [x.to(features.device) for x in sums]
-        count += len(features)
-        total += features.sum(0)
-        products.addmm_(features.T, features)
-    count, total, products = (x.cpu() for x in sums)
-    if dist.is_initialized():
-        for x in (count, total, products):
-            dist.all_reduce(x)
-    mean = total / count
-    return Moments(mean.numpy(), ((products - count * mean.outer(mean)) / (count - 1)).numpy(), int(count))
-
-
-def factor(sigma, name="sigma"):
-    """Covariance (d, d) -> A (d, rank) with sigma = A A^T.  Raises UserError where it has negative variances."""
-    # Cholesky that stops where only rounding is left: of 200 pictures an FID takes 0.35 s, by eigh alone 1.6 s.
-    lower, pivots, columns, _ = dpstrf(sigma, lower=1)
-    a = np.empty((len(sigma), columns))
-    a[pivots - 1] = np.tril(lower)[:, :columns]
-    if np.abs(sigma - a @ a.T).max() > 1e-10 * (1 + np.abs(sigma).max()):  # 1: of equal pictures rounding is all
-        values, vectors = np.linalg.eigh(sigma)
-        # An .npz may hold float32, which rounds by 1e-7: eigenvalues move by less than 1e-6 of the largest.
-        if values[0] < -1e-6 * values[-1]:
-            raise UserError(f"{name}: no covariance, because it has negative variances")
-        sound = values > -2 * values[0]  # because rounding reaches about as far above 0 as below
-        a = vectors[:, sound] * np.sqrt(values[sound])
-    return a
-
-
-def frechet_distance(mu1, sigma1, mu2, sigma2):
-    """The squared Frechet distance of two Gaussians: means (d,) and covariances (d, d) -> float.
-
-    |mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2)), the article's formula; its text swaps two names:
-    m and m_w are the means in it, C and C_w the covariances.  Raises UserError where they aren't finite.
-
-    The root of a product that isn't symmetric is slow, and inexact or complex where it is singular: always, with no
-    more pictures than features.  But with sigma1 = A A^T and sigma2 = B B^T the product A A^T B B^T has the nonzero
-    eigenvalues of (A^T B)(A^T B)^T: the trace of the root is the sum of the singular values of A^T B.
-    """
-    mu1, sigma1, mu2, sigma2 = (np.asarray(array, dtype=np.float64) for array in (mu1, sigma1, mu2, sigma2))
-    if not all(np.isfinite(array).all() for array in (mu1, sigma1, mu2, sigma2)):
-        raise UserError("FID of statistics that aren't finite: are the weights sound?")
-    if np.array_equal(mu1, mu2) and np.array_equal(sigma1, sigma2):
-        return 0.0  # without the last digit's rounding
-    root = torch.linalg.svdvals(torch.from_numpy(factor(sigma1).T @ factor(sigma2))).sum().item()
-    return max(0.0, float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * root))
-
+from snapshots import find_snapshot, generate, latents, load_generator
 
 # Features -----------------------------------------------------------------------------------------------------
 

@@ -1,20 +1,16 @@
 """Inception-v3, the network whose features FID compares (Szegedy et al. 2015, arXiv 1512.00567), and its weights.
 
-    inception = load_inception()       # fetches the weights (91 MB), once
-    features = inception(images)       # (B, 3, H, W) in [0, 1] -> (B, 2048)
+    features = load_inception()(images)  # (B, 3, H, W) in [0, 1] -> (B, 2048); fetches the weights (91 MB), once
 
-A block sees its input through several branches side by side, with small and large kernels, and concatenates what they
-give.  The figures named are the paper's: a line of code is a column of boxes in them, from the bottom to the top.
-The weights are pytorch-fid's, of the network of 2015, which differs from the paper's and from today's: average pools
-leave the padding out, the last block pools the maximum, and there are 1008 classes.
+A block sees its input through branches side by side, with small and large kernels, and concatenates what they give.
+The figures named are the paper's: a line of code is a column of boxes in them, from the bottom to the top.  The
+weights are pytorch-fid's, of a network where average pools leave the padding out and the last block has a maximum.
 """
 
 import hashlib
-import os
 import re
 import sys
 from collections import OrderedDict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,22 +18,20 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from common import UserError, load_checkpoint
-from parallel import any_rank, rank
+from common import UserError
+from files import fetch_once, load_checkpoint
+from parallel import rank
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d"  # the first digits of the file's
 FEATURES = 2048
 
-average_pool = partial(nn.AvgPool2d, 3, stride=1, padding=1, count_include_pad=False)
-
 
 class Branches(nn.ModuleDict):
-    """Branches, each a list of layers, see the same input; their outputs (B, C, H, W) are concatenated along C."""
+    """Branches, each a layer or a list, see the same input; their outputs (B, C, H, W) are concatenated along C."""
 
     def __init__(self, **branches):
-        chains = {name: nn.Sequential(*layers) if len(layers) > 1 else layers[0] for name, layers in branches.items()}
-        super().__init__(chains)
+        super().__init__({k: nn.Sequential(*b) if isinstance(b, list) else b for k, b in branches.items()})
 
     def forward(self, x):
         return torch.cat([branch(x) for branch in self.values()], 1)
@@ -52,29 +46,29 @@ def conv(inputs, outputs, kernel=1, stride=1, padding="same"):
 def block_a(inputs, pooled):
     """(B, inputs, 35, 35) -> (B, 224 + pooled, 35, 35): figure 5, but with a 5x5 where that has a single 3x3."""
     return Branches(
-        branch1x1=[conv(inputs, 64)],
+        branch1x1=conv(inputs, 64),
         branch5x5=[conv(inputs, 48), conv(48, 64, 5)],
         branch3x3dbl=[conv(inputs, 64), conv(64, 96, 3), conv(96, 96, 3)],
-        branch_pool=[average_pool(), conv(inputs, pooled)],
+        branch_pool=[nn.AvgPool2d(3, 1, 1, count_include_pad=False), conv(inputs, pooled)],
     )
 
 
 def block_b():
     """(B, 288, 35, 35) -> (B, 768, 17, 17): figure 10, but with no 1x1 before the single 3x3."""
     return Branches(
-        branch3x3=[conv(288, 384, 3, stride=2)],
+        branch3x3=conv(288, 384, 3, stride=2),
         branch3x3dbl=[conv(288, 64), conv(64, 96, 3), conv(96, 96, 3, stride=2)],
-        branch_pool=[nn.MaxPool2d(3, stride=2)],
+        branch_pool=nn.MaxPool2d(3, stride=2),
     )
 
 
 def block_c(c):
     """(B, 768, 17, 17) -> the same: figure 6, 7x7 as 1x7 and 7x1, which are 14 weights instead of 49."""
     return Branches(
-        branch1x1=[conv(768, 192)],
+        branch1x1=conv(768, 192),
         branch7x7=[conv(768, c), conv(c, c, (1, 7)), conv(c, 192, (7, 1))],
         branch7x7dbl=[conv(768, c), conv(c, c, (7, 1)), conv(c, c, (1, 7)), conv(c, c, (7, 1)), conv(c, 192, (1, 7))],
-        branch_pool=[average_pool(), conv(768, 192)],
+        branch_pool=[nn.AvgPool2d(3, 1, 1, count_include_pad=False), conv(768, 192)],
     )
 
 
@@ -83,15 +77,15 @@ def block_d():
     return Branches(
         branch3x3=[conv(768, 192), conv(192, 320, 3, stride=2)],
         branch7x7x3=[conv(768, 192), conv(192, 192, (1, 7)), conv(192, 192, (7, 1)), conv(192, 192, 3, stride=2)],
-        branch_pool=[nn.MaxPool2d(3, stride=2)],
+        branch_pool=nn.MaxPool2d(3, stride=2),
     )
 
 
 def block_e(inputs, pool):
     """(B, inputs, 8, 8) -> (B, 2048, 8, 8): figure 7, where 1x3 and 3x1 side by side give more channels."""
-    forks = [Branches(a=[conv(384, 384, (1, 3))], b=[conv(384, 384, (3, 1))]) for _ in range(2)]
+    forks = [Branches(a=conv(384, 384, (1, 3)), b=conv(384, 384, (3, 1))) for _ in range(2)]
     return Branches(
-        branch1x1=[conv(inputs, 320)],
+        branch1x1=conv(inputs, 320),
         branch3x3=[conv(inputs, 384), forks[0]],
         branch3x3dbl=[conv(inputs, 448), conv(448, 384, 3), forks[1]],
         branch_pool=[pool, conv(inputs, 192)],
@@ -124,7 +118,7 @@ class Inception(nn.Sequential):
             Mixed_6d=block_c(160),
             Mixed_6e=block_c(192),
             Mixed_7a=block_d(),  # (B, 1280, 8, 8)
-            Mixed_7b=block_e(1280, average_pool()),  # (B, 2048, 8, 8)
+            Mixed_7b=block_e(1280, nn.AvgPool2d(3, 1, 1, count_include_pad=False)),  # (B, 2048, 8, 8)
             Mixed_7c=block_e(FEATURES, nn.MaxPool2d(3, stride=1, padding=1)),  # its mean over 8x8 are the features
             fc=nn.Linear(FEATURES, 1008),  # from the features to the classes: in the file, and not used here
         )
@@ -158,17 +152,8 @@ def load_inception(weights=None, device="cpu"):
     Raises UserError when there are none, or when they are another network's, naming an entry.
     """
     path = Path(weights or f"{torch.hub.get_dir()}/checkpoints/{URL.rpartition('/')[2]}")
-    failure = None
-    if os.environ.get("LOCAL_RANK", "0") == "0" and not weights and not path.exists():  # once on each machine
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(URL, path, hash_prefix=SHA256)  # whole and right, or not at all
-        except Exception as error:  # no network, a full disk, another file: each has several kinds
-            failure = error
-    if any_rank(failure) and not path.exists():  # here all processes wait for the file
-        reason = failure or "by another process"
-        advice = f"get {URL} (91 MB), put it at {path} or name it: --weights"
-        raise UserError(f"Inception's weights can't be fetched ({reason}): {advice}")
+    if not weights:
+        fetch_once(URL, path, SHA256)
     state = load_checkpoint(path)
     with torch.device("meta"):  # because no time should go into first weights, which are replaced
         inception = Inception().eval()
@@ -176,8 +161,7 @@ def load_inception(weights=None, device="cpu"):
     try:
         inception.load_state_dict({names.get(name, name): value for name, value in state.items()}, assign=True)
     except RuntimeError as error:  # it names the entries
-        wrong = name_in_file(str(error))[:300]
-        raise UserError(f"{path}: not the weights of FID's Inception: {wrong} ...") from None
+        raise UserError(f"{path}: not the weights of FID's Inception: {name_in_file(str(error))[:300]} ...") from None
     if rank() == 0 and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(SHA256):
         print(f"warning: {path} isn't the usual file ({SHA256}...): numbers differ from others'", file=sys.stderr)
     for part in inception.modules():

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import Parser, atomic_write, run_script
-from sample import PRETRAINED, find_snapshot, latents, load_generator
+from common import Parser, run_script
+from files import atomic_write
+from snapshots import PRETRAINED, find_snapshot, latents, load_generator
 
 PARTS = "look-template.html", "look-generator.js"
 

@@ -29,10 +29,9 @@ def resolutions(size):
 
 
 def attention_layers(attention_at, size, width):
-    """{"32": SelfAttention} for the resolutions in `attention_at`.
+    """{"32": SelfAttention} for the resolutions in `attention_at`; a KeyError if there are no such feature maps.
 
-    The networks make these last, because a convolution that is made before them draws the same random weights whether
-    there is attention or not.  So the article's four variants start alike.
+    They are made last, so that in the article's four variants all other layers draw the same first weights.
     """
     channels = {r: channels_at(r, size, width) for r in resolutions(size)}
     return nn.ModuleDict({str(r): SelfAttention(channels[r]) for r in attention_at})
@@ -42,7 +41,6 @@ class Generator(nn.Module):
     """Pictures from noise: z (B, 128), standard normal -> (B, 3, size, size) in [-1, 1].
 
     `attention_at`: resolutions with attention, () for none.  With `return_maps` also {"32": attention map (B, N, N)}.
-    Raises KeyError for a size or a resolution that the network doesn't have.
     """
 
     def __init__(self, size=64, width=64, attention_at=(32,)):
@@ -82,10 +80,9 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleDict()
         channels = 3
         for r in reversed(resolutions(size)):
-            kernel, stride = (3, 1) if r == size else (4, 2)  # the first keeps the size, each other halves it
-            conv = nn.Conv2d(channels, channels_at(r, size, width), kernel, stride, padding=1)
-            self.blocks[str(r)] = nn.Sequential(conv, nn.LeakyReLU(0.1))
-            channels = channels_at(r, size, width)
+            before, channels = channels, channels_at(r, size, width)
+            window = (3, 1, 1) if r == size else (4, 2, 1)  # kernel, stride, padding: all but the first halve the size
+            self.blocks[str(r)] = nn.Sequential(nn.Conv2d(before, channels, *window), nn.LeakyReLU(0.1))
         self.to_logit = nn.Conv2d(channels, 1, 4)
         self.attention = attention_layers(attention_at, size, width)
 
@@ -116,16 +113,3 @@ def to_float(pictures):
 def to_uint8(x):
     """Floats in [-1, 1] -> uint8 in 0..255, rounded."""
     return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-@torch.no_grad()
-def generate(generator, z, batch=64):
-    """Pictures for given z (N, 128), in batches on the generator's device -> uint8 (N, 3, size, size) there.
-
-    The generator is in evaluation mode meanwhile: a picture depends on its z alone, not on the others'.
-    """
-    device, training = next(generator.parameters()).device, generator.training
-    generator.eval()
-    pictures = torch.cat([to_uint8(generator(part.to(device))) for part in z.split(batch)])
-    generator.train(training)
-    return pictures

@@ -24,11 +24,12 @@ import torch
 import torch.distributed as dist
 from torch.nn.utils import get_total_norm
 
-from common import Progress, UserError, atomic_write, load_checkpoint, lock, save_checkpoint
+from common import Progress, UserError
 from config import kept_config, list_changes, make_config
 from data import image_grid
-from model import generate
+from files import atomic_write, load_checkpoint, lock, save_checkpoint
 from parallel import any_rank, rank, world_size
+from snapshots import generate
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s"]

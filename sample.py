@@ -20,47 +20,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch.nn import functional as F
 
-from common import Parser, Progress, UserError, atomic_write, load_checkpoint, number, run_script
-from data import image_grid, new_folder
-from model import Z_DIM, Generator, build, generate, to_uint8
+from common import Parser, Progress, UserError, number, run_script
+from data import image_grid
+from files import atomic_write, new_folder
+from model import to_uint8
+from snapshots import PRETRAINED, find_snapshot, generate, latents, load_generator
 
-PRETRAINED = Path(__file__).with_name("pretrained.pt")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # of a picture, by the ending of its name
 COLOURS = ["red", "lime", "cyan", "yellow", "violet"]  # of the query points
-
-
-def find_snapshot(place, step=None):
-    """The snapshot of a step, or the newest, in a run folder; a .pt file is its own.  Raises UserError if none."""
-    if place.suffix == ".pt":
-        if step is not None:
-            raise UserError(f"{place} is one snapshot: --step goes with a run folder")
-        return place
-    if not place.is_dir():
-        raise UserError(f"{place}: {'a file, not a run folder' if place.exists() else 'no such run folder'}")
-    snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
-    if not snapshots:
-        raise UserError(f"{place}: no snapshots there (train.py writes one at step 500, 1000, ... and when it stops)")
-    if step is not None and step not in snapshots:
-        raise UserError(f"{place}: no snapshot of step {step}; there are {', '.join(map(str, sorted(snapshots)))}")
-    return snapshots[max(snapshots) if step is None else step]
-
-
-def load_generator(path, device="cpu"):
-    """A snapshot file -> (Generator in evaluation mode, step).  Raises UserError if it doesn't hold one."""
-    snapshot = load_checkpoint(path)
-    if "generator" in snapshot:  # its averaged generator has the trained one's batch-norm statistics
-        raise UserError(f"{path}: a checkpoint, which is for going on; take one of {path.parent / 'snapshots'}")
-    try:
-        generator = build(Generator, snapshot["config"]["size"], snapshot["config"]["options"])
-        generator.load_state_dict(snapshot["generator_ema"])
-        return generator.to(device).eval(), int(snapshot["step"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: no generator of this program in it ({error})") from None
-
-
-def latents(seed, count):
-    """z (count, Z_DIM): the first of them are the same whatever the count."""
-    return torch.randn(count, Z_DIM, generator=torch.Generator().manual_seed(seed))
 
 
 def write_pictures(generator, seed, count, out):

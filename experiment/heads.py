@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from common import Parser, Progress, number, run_script
 from data import cut
 from experiment import toy
-from model import generate, to_float
-from sample import find_snapshot, latents, load_generator
+from model import to_float
+from snapshots import find_snapshot, generate, latents, load_generator
 
 HEADS = ("none", "one", "two")
 

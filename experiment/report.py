@@ -20,9 +20,10 @@ from statistics import fmean
 
 from PIL import Image
 
-from common import Parser, UserError, atomic_write, run_script
+from common import Parser, UserError, run_script
 from config import CHANGEABLE, read_config, variant
 from data import explain, read_image
+from files import atomic_write
 from run import COLUMNS, MILESTONES
 
 ARTICLE = sorted(MILESTONES - {1000})  # the steps that section 4 looks at

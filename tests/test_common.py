@@ -14,20 +14,12 @@ import torch
 import common
 import data
 import fid
+import files
 import sample
 import train
-from common import (
-    Parser,
-    Progress,
-    UserError,
-    atomic_write,
-    load_checkpoint,
-    lock,
-    number,
-    run_script,
-    save_checkpoint,
-)
+from common import Parser, Progress, UserError, number, run_script
 from experiment import evaluate, report
+from files import atomic_write, load_checkpoint, lock, save_checkpoint
 
 
 def fail(error):
@@ -244,6 +236,6 @@ def test_where_nothing_can_be_locked_the_work_is_done_without(tmp_path, monkeypa
         patch.setattr(fcntl, "flock", lambda *_: fail(OSError(errno.ENOLCK, "No locks")))  # some network file systems
         with lock(tmp_path):
             pass
-    monkeypatch.setattr(common, "fcntl", None)  # Windows
+    monkeypatch.setattr(files, "fcntl", None)  # Windows
     with lock(tmp_path):
         pass

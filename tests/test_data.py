@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageCms
 
 import data
+import files
 from common import UserError
 
 ROOT = Path(data.__file__).resolve().parent
@@ -279,7 +280,7 @@ def test_an_empty_folder_is_filled_unless_somebody_else_fills_it_meanwhile(tmp_p
     (tmp_path / "out").mkdir()
     assert list(crop(tmp_path)) == ["n01_1_0"]
     (tmp_path / "late").mkdir()
-    with pytest.raises(UserError, match="late: can't be made"), data.new_folder(tmp_path / "late") as new:
+    with pytest.raises(UserError, match="late: can't be made"), files.new_folder(tmp_path / "late") as new:
         (new / "ours").touch()
         (tmp_path / "late").mkdir()
         (tmp_path / "late/theirs").touch()
@@ -308,7 +309,7 @@ def test_a_killed_run_leaves_no_folder_of_that_name_and_the_next_one_begins_agai
 
 def test_two_croppings_into_one_folder_do_not_meet(tmp_path):
     make_dog(tmp_path, "n01-Toy/n01_1.jpg", noise())
-    with data.new_folder(tmp_path / "out") as part:
+    with files.new_folder(tmp_path / "out") as part:
         (part / "half.png").touch()
         with pytest.raises(UserError, match="another process"):
             crop(tmp_path)

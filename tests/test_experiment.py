@@ -16,7 +16,7 @@ from PIL import Image
 import attention
 import config as run_config
 import model
-import sample
+import snapshots
 from common import UserError
 from experiment import controls, distort, evaluate
 
@@ -319,7 +319,7 @@ def test_mistakes_are_told_before_the_work(tmp_path, network, monkeypatch):
 
 
 def test_a_checkpoint_is_no_snapshot(tmp_path, network, monkeypatch, ten_steps):
-    monkeypatch.setattr(evaluate, "load_generator", sample.load_generator)
+    monkeypatch.setattr(evaluate, "load_generator", snapshots.load_generator)
     with pytest.raises(UserError, match=r"checkpoint\.pt"):
         command(evaluate, monkeypatch, write(tmp_path / "real", noise(0, 6)), ten_steps / "checkpoint.pt")
     assert network.shown == 0

@@ -22,10 +22,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import common
+import distances
 import fid
+import files
 import inception as network
-import kid
 import sample
+import snapshots
 
 GOLDEN = Path(__file__).parent / "golden"
 FEATURES = np.load(GOLDEN / "golden_features.npz")
@@ -93,7 +95,7 @@ def script(folder, *arguments, start=()):
 
 def statistics(folder, batch=48):
     paths = fid.picture_files(folder, 2)
-    return fid.collect(fid.features_of(fid.read_batches(paths, batch), Colours(), folder, len(paths)))
+    return distances.collect(fid.features_of(fid.read_batches(paths, batch), Colours(), folder, len(paths)))
 
 
 def rows_of(run):
@@ -192,7 +194,7 @@ def test_one_process_fetches_the_weights_and_the_others_wait_for_them(fetched, m
     path.parent.mkdir(parents=True)
     monkeypatch.setattr(network, "URL", f"http://127.0.0.1:1/{weights.name}")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(network, "any_rank", lambda failure: not (fetched and shutil.copy(weights, path)))
+    monkeypatch.setattr(files, "any_rank", lambda failure: not (fetched and shutil.copy(weights, path)))
     if fetched:
         network.load_inception()
     else:
@@ -210,7 +212,7 @@ def normals(*shape, seed=0):
 def test_statistics_are_numpys_whatever_the_batches():
     features = normals(101, 7) * torch.arange(1, 8) + 5
     for sizes in ((101,), (1,) * 101, (3, 90, 8)):
-        total = fid.collect(features.split(sizes), 7)
+        total = distances.collect(features.split(sizes), 7)
         assert total.count == 101
         np.testing.assert_allclose(total.mu, features.mean(0), rtol=1e-12)
         np.testing.assert_allclose(total.sigma, np.cov(features.numpy(), rowvar=False), rtol=1e-9, atol=1e-11)
@@ -218,7 +220,7 @@ def test_statistics_are_numpys_whatever_the_batches():
 
 def test_plain_sums_keep_the_digits_of_a_million_features():
     features = 7 + 0.01 * normals(1000, 4)  # a mean as large as features get, and little variance
-    total = fid.collect([features] * 1000, 4)
+    total = distances.collect([features] * 1000, 4)
     exact = np.cov(features.numpy(), rowvar=False) * (999 / 1000) * (10**6 / (10**6 - 1))
     np.testing.assert_allclose(total.sigma, exact, rtol=0, atol=1e-10)  # 2,048 of these move FID by 2e-7
 
@@ -235,7 +237,7 @@ def test_distances_of_golden_pairs(case):
         pair = [part for x in sets for part in (x.mean(0), np.cov(x, rowvar=False))]
     mu1, sigma1, mu2, sigma2 = np.atleast_1d(*pair)
     exact, scale = FRECHET[f"{case}_exact"].item(), FRECHET[f"{case}_traces"].item()
-    found = fid.frechet_distance(mu1, np.atleast_2d(sigma1), mu2, np.atleast_2d(sigma2))
+    found = distances.frechet_distance(mu1, np.atleast_2d(sigma1), mu2, np.atleast_2d(sigma2))
     assert found == pytest.approx(exact, rel=1e-10, abs=1e-10 * scale)  # singular covariances, too
     if case.startswith("identical"):
         assert found == 0
@@ -249,20 +251,20 @@ def random_covariance(seed, d=30):
 def test_closed_forms():
     a, zero = random_covariance(0), np.zeros(30)
     shift = np.random.default_rng(2).standard_normal(30)
-    assert fid.frechet_distance(zero, a, shift, a) == pytest.approx(shift @ shift, rel=1e-12)
-    assert fid.frechet_distance([3.0], [[4.0]], [-1.0], [[25.0]]) == pytest.approx(4**2 + (2 - 5) ** 2)
+    assert distances.frechet_distance(zero, a, shift, a) == pytest.approx(shift @ shift, rel=1e-12)
+    assert distances.frechet_distance([3.0], [[4.0]], [-1.0], [[25.0]]) == pytest.approx(4**2 + (2 - 5) ** 2)
 
 
 def test_collapsed_generators_have_a_distance():
     zero, none, a = np.zeros(30), np.zeros((30, 30)), random_covariance(0)
-    assert fid.frechet_distance(zero, none, zero, none) == 0
-    assert fid.frechet_distance(zero, none, zero + 1, none) == 30
-    assert fid.frechet_distance(zero, none, zero, a) == pytest.approx(np.trace(a), rel=1e-14)
+    assert distances.frechet_distance(zero, none, zero, none) == 0
+    assert distances.frechet_distance(zero, none, zero + 1, none) == 30
+    assert distances.frechet_distance(zero, none, zero, a) == pytest.approx(np.trace(a), rel=1e-14)
     left, right = np.diag([2.0] * 15 + [0.0] * 15), np.diag([0.0] * 15 + [3.0] * 15)  # nothing in common
-    assert fid.frechet_distance(zero, left, zero, right) == 75
+    assert distances.frechet_distance(zero, left, zero, right) == 75
     for count in range(2, 12):  # equal pictures, whose sigma is rounding, here and there below 0
-        rounding = fid.collect([normals(1, 30, seed=count).expand(count, 30)], 30)
-        assert fid.frechet_distance(zero, a, zero, rounding.sigma) == pytest.approx(np.trace(a), rel=1e-6)
+        rounding = distances.collect([normals(1, 30, seed=count).expand(count, 30)], 30)
+        assert distances.frechet_distance(zero, a, zero, rounding.sigma) == pytest.approx(np.trace(a), rel=1e-6)
 
 
 def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
@@ -270,15 +272,15 @@ def test_the_distance_is_never_negative_nor_of_what_is_not_finite():
         a = random_covariance(seed)
         nudged = a.copy()
         nudged[0, 0] *= 1 + 1e-15
-        assert 0 <= fid.frechet_distance(np.zeros(30), a, np.zeros(30), nudged) < 1e-12
+        assert 0 <= distances.frechet_distance(np.zeros(30), a, np.zeros(30), nudged) < 1e-12
     with pytest.raises(common.UserError, match="finite"):
-        fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), np.full((3, 3), np.nan))
+        distances.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), np.full((3, 3), np.nan))
 
 
 @pytest.mark.parametrize("broken", [np.diag([-5.0, 1, 5]), np.array([[0, 5.0, 0], [5, 0, 0], [0, 0, 1]]), -np.eye(3)])
 def test_what_is_no_covariance_has_no_distance(broken):
     with pytest.raises(common.UserError, match="negative variances"):
-        fid.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), broken)
+        distances.frechet_distance(np.zeros(3), np.eye(3), np.zeros(3), broken)
 
 
 def test_rounding_to_float32_hardly_moves_a_distance():
@@ -289,7 +291,7 @@ def test_rounding_to_float32_hardly_moves_a_distance():
         exact = [part for side in (x, y) for part in (side.mean(0), np.cov(side, rowvar=False))]
         rounded = [part.astype(np.float32).astype(np.float64) for part in exact]
         assert np.linalg.eigvalsh(rounded[1])[0] < 0
-        assert fid.frechet_distance(*rounded) == pytest.approx(fid.frechet_distance(*exact), rel=1e-6)
+        assert distances.frechet_distance(*rounded) == pytest.approx(distances.frechet_distance(*exact), rel=1e-6)
 
 
 # KID ----------------------------------------------------------------------------------------------------------
@@ -299,8 +301,8 @@ def test_kid_is_the_mean_over_all_pairs_of_different_pictures():
     x, y = normals(1003, 3), normals(5, 3, seed=1)  # rows of the kernel come in blocks of 1,000
     k = lambda a, b: (a @ b.T / 3 + 1) ** 3  # noqa: E731
     within = [k(s, s)[~torch.eye(len(s), dtype=torch.bool)].mean() for s in (x, y)]
-    assert kid.squared_mmd(x, y)[0] == pytest.approx((sum(within) - 2 * k(x, y).mean()).item())
-    assert kid.squared_mmd(x, y) == pytest.approx(kid.squared_mmd(y, x))
+    assert distances.squared_mmd(x, y)[0] == pytest.approx((sum(within) - 2 * k(x, y).mean()).item())
+    assert distances.squared_mmd(x, y) == pytest.approx(distances.squared_mmd(y, x))
 
 
 @pytest.mark.parametrize("apart", [0, 0.1, 0.3, 1])
@@ -308,7 +310,7 @@ def test_kid_is_unbiased_and_the_error_that_it_tells_is_the_true_one(apart):
     d, times = 40, 500
     random = torch.Generator().manual_seed(0)
     draw = lambda count: torch.randn(count, d, dtype=torch.float64, generator=random)  # noqa: E731
-    found = np.array([kid.squared_mmd(draw(30), draw(50) + apart) for _ in range(times)])
+    found = np.array([distances.squared_mmd(draw(30), draw(50) + apart) for _ in range(times)])
     q = apart**2  # x and y are normal, E (x.y / d + 1)^3 has a closed form
     truth = 3 * q + 3 * q**2 + q**3 + 6 * q**2 / d + 3 * q * (d + 2) / d**2
     true_error = found[:, 0].std()
@@ -374,7 +376,7 @@ def test_mixed_sizes_and_sub_folders_count_and_a_batch_never_matters(tmp_path):
 @pytest.mark.parametrize("processes", [1, 3, 8])
 def test_every_picture_has_one_process_even_where_some_have_none(tmp_path, monkeypatch, ten_steps, processes):
     paths = fid.picture_files(write(tmp_path, noise(0, 5)), 2)
-    generator, z = sample.load_generator(sample.find_snapshot(ten_steps))[0], sample.latents(0, 5)
+    generator, z = snapshots.load_generator(snapshots.find_snapshot(ten_steps))[0], snapshots.latents(0, 5)
     monkeypatch.setattr(fid, "world_size", lambda: processes)
     read, drawn = [], []
     for rank in range(processes):
@@ -382,7 +384,7 @@ def test_every_picture_has_one_process_even_where_some_have_none(tmp_path, monke
         read += fid.read_batches(paths, batch=2)
         drawn += fid.draw_batches(generator, z, batch=2)
     assert all(len(pictures) for pictures in read + drawn)
-    whole = torch.stack([fid.read_picture(path) for path in paths]), fid.generate(generator, z).float() / 255
+    whole = torch.stack([fid.read_picture(path) for path in paths]), snapshots.generate(generator, z).float() / 255
     for shares, all_pictures in zip((read, drawn), whole, strict=True):
         means, wanted = (pictures.mean((1, 2, 3)).sort().values for pictures in (torch.cat(shares), all_pictures))
         torch.testing.assert_close(means, wanted, atol=1e-4, rtol=0)
@@ -465,7 +467,7 @@ def test_a_run_has_the_distance_of_its_pictures_in_files_for_each_snapshot(tmp_p
     real, steps = write(tmp_path / "real", noise(0, 6, 32, 32)), []
     status, out, _ = command(real, run, "--count", 6)
     for path in sorted((run / "snapshots").iterdir()):
-        generator, step = sample.load_generator(path)
+        generator, step = snapshots.load_generator(path)
         sample.write_pictures(generator, 0, 6, tmp_path / f"fake{step}")
         wanted = value_of(command(real, tmp_path / f"fake{step}")[1])
         steps.append({"step": str(step), "count": "6", "fid": f"{wanted:.4f}"})

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-import sample
+import snapshots
 from common import UserError
 from data import image_grid
-from model import generate
+from snapshots import generate
 from tools import figures
 
 
@@ -85,8 +85,8 @@ def test_each_turn_of_the_printed_step_helps_one_and_hurts_the_other(capsys):
 def test_all_figures_that_need_no_run_are_written(command):
     root = command()
     assert {f"docs/{path.name}" for path in (root / "docs").iterdir()} == {*figures.PICTURES, *figures.DRAWINGS}
-    generator, _ = sample.load_generator(sample.PRETRAINED)
-    grid = image_grid(generate(generator, sample.latents(0, 64)))
+    generator, _ = snapshots.load_generator(snapshots.PRETRAINED)
+    grid = image_grid(generate(generator, snapshots.latents(0, 64)))
     assert np.array_equal(np.array(Image.open(root / "docs/grid.png")), np.array(grid))
 
 

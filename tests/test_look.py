@@ -14,8 +14,9 @@ import torch
 
 import look
 from common import UserError
-from model import Generator, generate
-from sample import PRETRAINED, attention_maps, latents, load_generator
+from model import Generator
+from sample import attention_maps
+from snapshots import PRETRAINED, generate, latents, load_generator
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -5,15 +5,8 @@ import torch
 from torch import nn
 
 from attention import SelfAttention
-from model import (
-    Z_DIM,
-    Discriminator,
-    Generator,
-    build,
-    generate,
-    to_float,
-    to_uint8,
-)
+from model import Z_DIM, Discriminator, Generator, build, to_float, to_uint8
+from snapshots import generate
 
 CHOICES = [(32, ()), (32, (4, 8)), (64, (16, 64)), (128, (32,))]
 OPTIONS = {"width": 4, "attn_at": [16], "no_gen_attn": False, "no_disc_attn": False, "spectral_norm": False}

@@ -14,7 +14,8 @@ import torch
 import parallel
 import run
 import train
-from common import UserError, load_checkpoint
+from common import UserError
+from files import load_checkpoint
 
 ROOT = Path(train.__file__).resolve().parent
 # What each process has after two steps: gradients and networks, and its figures.

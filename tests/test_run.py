@@ -22,12 +22,14 @@ from PIL import Image
 from torch import nn
 
 import run
-import sample
+import snapshots
 import train
-from common import UserError, load_checkpoint
+from common import UserError
 from config import code_version, read_config
 from data import image_grid, load_folder
-from model import Z_DIM, generate
+from files import load_checkpoint
+from model import Z_DIM
+from snapshots import generate
 
 ROOT = Path(train.__file__).resolve().parent
 
@@ -102,7 +104,7 @@ def test_attention_is_at_most_at_32_unless_asked_for(begin, tmp_path):
 
 def test_with_spectral_norm_a_snapshot_is_normalised_by_the_averaged_weights(begin, tmp_path):
     out = begin(tmp_path / "run", "--steps=8", "--spectral-norm", "--sample-every=2")
-    generator, _ = sample.load_generator(out / "snapshots/000008.pt")
+    generator, _ = snapshots.load_generator(out / "snapshots/000008.pt")
     for conv in (module for module in generator.modules() if isinstance(module, nn.Conv2d)):
         norm = torch.linalg.matrix_norm(conv.weight.detach().flatten(1), ord=2).item()
         assert norm == pytest.approx(1, rel=0.05)
@@ -129,14 +131,14 @@ def test_a_step_gets_what_was_drawn_for_it_and_now_and_then_the_penalty(photos, 
 
 
 def test_a_snapshot_makes_the_very_grid_of_its_step(ten_steps):
-    generator, step = sample.load_generator(ten_steps / "snapshots/000008.pt")
+    generator, step = snapshots.load_generator(ten_steps / "snapshots/000008.pt")
     grid = np.asarray(image_grid(generate(generator, fixed_z()[:64])))
     assert step == 8
     assert np.array_equal(grid, np.asarray(Image.open(ten_steps / "samples/000008.png")))
 
 
 def test_batch_norms_statistics_in_a_snapshot_are_those_of_the_averaged_weights(ten_steps):
-    generator, _ = sample.load_generator(ten_steps / "snapshots/000008.pt")
+    generator, _ = snapshots.load_generator(ten_steps / "snapshots/000008.pt")
     norms, means = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)], {}
     stored = [norm.running_mean.clone() for norm in norms]
     for norm in norms:

@@ -12,9 +12,12 @@ import torch
 from PIL import Image, ImageColor
 
 import sample
-from common import UserError, load_checkpoint
+import snapshots
+from common import UserError
 from data import image_grid, load_folder, read_image
-from model import Generator, generate
+from files import load_checkpoint
+from model import Generator
+from snapshots import generate
 from tools.export import export
 
 
@@ -25,7 +28,7 @@ def run_folder(ten_steps, tmp_path_factory):
 
 @pytest.fixture
 def generator(run_folder):
-    generator = sample.load_generator(sample.find_snapshot(run_folder))[0]
+    generator = snapshots.load_generator(snapshots.find_snapshot(run_folder))[0]
     generator.attention["16"].gamma.data.fill_(0.5)
     return generator
 
@@ -46,22 +49,22 @@ def command(monkeypatch, capsys):
 
 
 def test_the_newest_snapshot_is_taken_unless_told_otherwise(run_folder, tmp_path):
-    assert sample.find_snapshot(run_folder).name == "000010.pt"
-    assert sample.find_snapshot(run_folder, 4).name == "000004.pt"
-    assert sample.find_snapshot(tmp_path / "some.pt") == tmp_path / "some.pt"
+    assert snapshots.find_snapshot(run_folder).name == "000010.pt"
+    assert snapshots.find_snapshot(run_folder, 4).name == "000004.pt"
+    assert snapshots.find_snapshot(tmp_path / "some.pt") == tmp_path / "some.pt"
     with pytest.raises(UserError, match=r"no snapshot of step 7; there are 4, 8, 10"):
-        sample.find_snapshot(run_folder, 7)
+        snapshots.find_snapshot(run_folder, 7)
     with pytest.raises(UserError, match=f"{tmp_path}: no snapshots there"):
-        sample.find_snapshot(tmp_path)
+        snapshots.find_snapshot(tmp_path)
     for place, words in (tmp_path / "nope", "no such run"), (run_folder / "log.csv", "a file, not a run"):
         with pytest.raises(UserError, match=f"{place}: {words}"):
-            sample.find_snapshot(place)
+            snapshots.find_snapshot(place)
     with pytest.raises(UserError, match="--step"):
-        sample.find_snapshot(tmp_path / "some.pt", 3)
+        snapshots.find_snapshot(tmp_path / "some.pt", 3)
 
 
 def test_a_snapshot_is_the_averaged_generator_ready_for_pictures(run_folder):
-    generator, step = sample.load_generator(run_folder / "snapshots/000010.pt")
+    generator, step = snapshots.load_generator(run_folder / "snapshots/000010.pt")
     averaged = load_checkpoint(run_folder / "checkpoint.pt")["generator_ema"]
     assert (step, generator.training) == (10, False)
     assert all(torch.equal(weight, averaged[name]) for name, weight in generator.named_parameters())
@@ -75,7 +78,7 @@ def test_files_that_hold_no_generator_are_named(run_folder, tmp_path):
     for content in ({}, {"config": None}, other_width, other_size, snapshot | {"generator_ema": {}}):
         torch.save(content, path)
         with pytest.raises(UserError, match=r"some\.pt: no generator"):
-            sample.load_generator(path)
+            snapshots.load_generator(path)
 
 
 def test_a_checkpoint_is_no_snapshot(run_folder, command):
@@ -84,13 +87,13 @@ def test_a_checkpoint_is_no_snapshot(run_folder, command):
 
 
 def test_an_exported_generator_is_half_as_large_and_makes_the_same_pictures(run_folder, tmp_path):
-    source, small = sample.find_snapshot(run_folder), tmp_path / "small.pt"
+    source, small = snapshots.find_snapshot(run_folder), tmp_path / "small.pt"
     export(source, small)
     snapshot = load_checkpoint(small)
     assert {v.dtype for v in snapshot["generator_ema"].values() if v.is_floating_point()} == {torch.float16}
     assert not any(isinstance(value, str) for value in snapshot["config"]["options"].values())  # no paths
-    z = sample.latents(0, 64)
-    (whole, _), (half, step) = sample.load_generator(source), sample.load_generator(small)
+    z = snapshots.latents(0, 64)
+    (whole, _), (half, step) = snapshots.load_generator(source), snapshots.load_generator(small)
     assert step == 10 and next(half.parameters()).dtype == torch.float32
     whole, half = generate(whole, z).int(), generate(half, z).int()
     assert whole.float().std() > 1 and (whole - half).abs().max() <= 1  # grey levels
@@ -100,7 +103,7 @@ def test_an_exported_generator_is_half_as_large_and_makes_the_same_pictures(run_
 
 
 def test_written_pictures_are_those_of_the_seeds_z_whatever_the_count(generator, tmp_path):
-    wanted = generate(generator, sample.latents(1, 70))
+    wanted = generate(generator, snapshots.latents(1, 70))
     for name, count in (("a", 70), ("b", 9)):
         sample.write_pictures(generator, 1, count, tmp_path / name)
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == [f"{i:05d}.png" for i in range(count)]
@@ -108,7 +111,7 @@ def test_written_pictures_are_those_of_the_seeds_z_whatever_the_count(generator,
 
 
 def test_pictures_cut_short_leave_no_folder_that_could_be_measured(generator, tmp_path, monkeypatch):
-    pictures = iter([generate(generator, sample.latents(0, 2))])
+    pictures = iter([generate(generator, snapshots.latents(0, 2))])
     monkeypatch.setattr(sample, "generate", lambda *_: next(pictures))
     with pytest.raises(StopIteration):
         sample.write_pictures(generator, 0, 70, tmp_path / "fake")
@@ -119,7 +122,7 @@ def test_interpolation_goes_from_the_picture_of_one_z_to_that_of_another_along_a
     seen = []
     monkeypatch.setattr(sample, "generate", lambda generator, z: seen.append(z) or generate(generator, z))
     rows = sample.interpolation(generator, 5, rows=3, columns=6).unflatten(0, (3, 6))
-    ends = generate(generator, sample.latents(5, 6)).unflatten(0, (3, 2))
+    ends = generate(generator, snapshots.latents(5, 6)).unflatten(0, (3, 2))
     assert (rows[:, [0, -1]].int() - ends.int()).abs().max() <= 1  # z is rounded otherwise at the ends
     assert not torch.equal(rows[:, 2], rows[:, 0])
     lengths = seen[0].norm(dim=1).view(3, 6)  # on a straight line they would be a third less in the middle
@@ -130,7 +133,7 @@ def test_interpolation_goes_from_the_picture_of_one_z_to_that_of_another_along_a
 
 
 def test_attention_maps_are_those_that_made_the_pictures(generator):
-    z, seen, layer = sample.latents(0, 3), [], generator.attention["16"]
+    z, seen, layer = snapshots.latents(0, 3), [], generator.attention["16"]
     layer.register_forward_hook(lambda layer, given, returned: seen.append((given[0], returned[0])))
     pictures, maps = sample.attention_maps(generator, z)
     assert torch.equal(pictures, generate(generator, z))
@@ -191,7 +194,7 @@ def test_rows_of_a_gamma_sheet_are_the_same_dogs_at_parts_of_every_gamma_which_s
     for (_, row), gammas in zip(seen, ((0, 0), (0.25, -1.5), (0.5, -3)), strict=True):
         for layer, gamma in zip(generator.attention.values(), gammas, strict=True):
             layer.gamma.data.fill_(gamma)
-        wanted = image_grid(generate(generator, sample.latents(3, 4)), columns=4)
+        wanted = image_grid(generate(generator, snapshots.latents(3, 4)), columns=4)
         assert np.array_equal(np.array(row), np.array(wanted.resize(row.size, Image.Resampling.BICUBIC)))
 
 
@@ -201,8 +204,8 @@ def test_rows_of_a_gamma_sheet_are_the_same_dogs_at_parts_of_every_gamma_which_s
 def test_the_command_writes_a_grid_and_prints_its_path(run_folder, command, tmp_path):
     for more, name, step in ((), "grid-000010.png", 10), (("--step=4",), "grid-000004.png", 4):
         assert command(run_folder, *more) == f"{run_folder / name}\n"
-        generator, _ = sample.load_generator(sample.find_snapshot(run_folder, step))
-        wanted = image_grid(generate(generator, sample.latents(0, 64)))
+        generator, _ = snapshots.load_generator(snapshots.find_snapshot(run_folder, step))
+        wanted = image_grid(generate(generator, snapshots.latents(0, 64)))
         assert np.array_equal(read_image(run_folder / name), np.asarray(wanted))
     command(run_folder, "--out", tmp_path / "mine.png", "--seed=1")
     assert not np.array_equal(read_image(tmp_path / "mine.png"), read_image(run_folder / "grid-000010.png"))
@@ -241,7 +244,7 @@ def test_attention_of_a_generator_without_any_is_refused(begin, command, tmp_pat
 
 def test_without_a_run_the_generator_that_comes_along_is_shown(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert sample.PRETRAINED.stat().st_size < 8e6
+    assert snapshots.PRETRAINED.stat().st_size < 8e6
     for options, name in ([], "grid"), (["--attention"], "attention"), (["--interpolate"], "interpolation"):
         path = Path(command(*options).strip())
         assert path.name.startswith(name) and np.asarray(Image.open(path)).std() > 20
@@ -249,7 +252,7 @@ def test_without_a_run_the_generator_that_comes_along_is_shown(command, tmp_path
 
 def test_the_ten_lines_of_the_readme_give_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the last one writes a picture
-    text = sample.PRETRAINED.with_name("README.md").read_text(encoding="utf-8")
+    text = snapshots.PRETRAINED.with_name("README.md").read_text(encoding="utf-8")
     lines = re.search(r"```python\n(>>> .*?)```", text, re.DOTALL)[1]
     test = doctest.DocTestParser().get_doctest(lines, {}, "README.md", None, 0)
     assert not doctest.DocTestRunner().run(test).failed and (tmp_path / "dog.png").exists()

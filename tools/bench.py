@@ -20,6 +20,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+import distances
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fid
 import train
@@ -118,12 +120,12 @@ def bench_fid(device, rounds, folder):
     print_rows("Inception, 64x64 pictures", medians(ways, rounds, device), "pictures/s", 32)
 
     def one_by_one():
-        fid.collect(plain(fid.read_picture(path)[None]) for path in list_images(folder / "pictures"))
+        distances.collect(plain(fid.read_picture(path)[None]) for path in list_images(folder / "pictures"))
 
     def by_fid():
         paths = list_images(folder / "pictures")
         with redirect_stderr(io.StringIO()):
-            fid.collect(fid.features_of(fid.read_batches(paths), ours, "pictures", len(paths)))
+            distances.collect(fid.features_of(fid.read_batches(paths), ours, "pictures", len(paths)))
 
     found = medians({"one by one": one_by_one, "by fid.py": by_fid}, (rounds + 1) // 2, device)
     print_rows("PNG files to statistics", found, "pictures/s", 64)

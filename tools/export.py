@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from common import Parser, UserError, load_checkpoint, run_script, save_checkpoint
-from sample import load_generator
+from common import Parser, UserError, run_script
+from files import load_checkpoint, save_checkpoint
+from snapshots import load_generator
 
 
 def export(path, out):

@@ -25,15 +25,18 @@ import torch
 from PIL import Image
 
 import sample
+import snapshots
 import train
 from attention import attention_map
-from common import Parser, UserError, atomic_write, run_script
+from common import Parser, UserError, run_script
 from config import read_config, variant
 from data import image_grid, read_image
+from distances import frechet_distance
 from experiment import report
 from experiment.toy import draw_photo
-from fid import frechet_distance
-from model import channels_at, generate, to_float
+from files import atomic_write
+from model import channels_at, to_float
+from snapshots import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -369,7 +372,7 @@ DRAWINGS = {
     "docs/fid.svg": draw_fid,
 }
 PICTURES = {  # of pretrained.pt
-    "docs/grid.png": lambda generator: image_grid(generate(generator, sample.latents(0, 64))),
+    "docs/grid.png": lambda generator: image_grid(generate(generator, snapshots.latents(0, 64))),
     "docs/attention.jpg": lambda generator: sample.attention_sheet(generator, 0),
     "docs/gamma.jpg": lambda generator: sample.gamma_sheet(generator, 0, [1, 0.75, 0.5, 0.25, 0]),
 }
@@ -403,7 +406,7 @@ def main():
     elif args.figure:
         write(args.root / SHEETS[args.figure][0], draw_sheet(args.figure, args.runs))
     else:
-        generator, _ = sample.load_generator(sample.PRETRAINED)
+        generator, _ = snapshots.load_generator(snapshots.PRETRAINED)
         for path, draw in PICTURES.items():
             write(args.root / path, draw(generator))
         for path, draw in DRAWINGS.items():

@@ -3,8 +3,8 @@
     python -m experiment.registered experiment/results/*
 
 The folders are named variant-seed, as those of `make ablation`; others are left out.  Prints two Markdown tables: the
-variants' means, and the answers.  A question is answered with those of its seeds of which all four variants are
-measured, two at least; "nan" stands where there are fewer.  "7 of 8" seeds: one that was registered is missing.
+variants' means, and the answers.  Before a question has all its seeds, with all four variants measured, nothing but
+their number is printed of it, because one could stop when an answer pleases.
 
 "p, exact" is that of a permutation test within the seeds: figures never go from one seed to another.  In questions 1
 to 3 the label "in both" goes to each of the four runs of a seed, in all combinations of the seeds (4^8).  In 4 and 5
@@ -55,20 +55,13 @@ def read_runs(folders):
 
 
 def values(runs, column, steps, seeds):
-    """The figures (4, seeds), nan where one isn't there yet; each the mean over the steps."""
+    """The figures (4, n), each the mean over the steps, of those n seeds that have them for all four variants."""
 
     def value(run):
         return np.mean([float(runs.get(run, {}).get(step, {}).get(column) or "nan") for step in steps])
 
-    return np.array([[value((name, seed)) for seed in seeds] for name in VARIANTS])
-
-
-def complete(runs, column, steps, seeds):
-    """The figures (4, n) of the n seeds that have them all, nan if there are less than two, and n."""
-    figures = values(runs, column, steps, seeds)
-    figures = figures[:, ~np.isnan(figures).any(axis=0)]
-    n = figures.shape[1]
-    return (figures if n > 1 else np.full((4, 2), math.nan)), n
+    figures = np.array([[value((name, seed)) for seed in seeds] for name in VARIANTS])
+    return figures[:, ~np.isnan(figures).any(axis=0)]
 
 
 def contrast(groups, weights):
@@ -85,8 +78,6 @@ def contrast(groups, weights):
 
 def permutation_p(groups, weights):
     """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large as theirs."""
-    if np.isnan(groups).any():
-        return math.nan
     if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
         choices = np.stack([np.roll(weights, shift) @ groups for shift in range(4)], axis=1)
     else:  # (2 * seeds, 2)
@@ -111,27 +102,26 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders with metrics.csv")
     runs = read_runs(parser.parse_args().runs)
-    asked = [(*question, *complete(runs, *question[1:3], question[4])) for question in QUESTIONS + BESIDE]
-    found = [contrast(groups, weights) for _, _, _, weights, _, groups, _ in asked]
-    ps = [p for *_, p, _ in found[: len(QUESTIONS)]]
-    done = all(n == len(seeds) for *_, seeds, _, n in asked[: len(QUESTIONS)])
-    # No test before, because one could stop when it pleases.
-    holms = [f"{p:.3f}" for p in holm(ps)] if done else ["not yet"] * len(ps)
-
-    means, rows = [["attention", *VARIANTS.values(), "*one run's spread*"]], []
-    for (text, column, steps, weights, seeds, groups, n), (difference, half, t, p, freedom), corrected in zip(
-        asked, found, holms + [""] * len(BESIDE), strict=True
-    ):
+    asked, every_seed = [text for text, *_ in QUESTIONS], sorted({seed for _, seed in runs})
+    means, rows, ps = [["attention", *VARIANTS.values(), "*one run's spread*"]], [], {}
+    for text, column, steps, weights, seeds in QUESTIONS + BESIDE:
+        groups, every = (values(runs, column, steps, some) for some in (seeds, every_seed))
+        there = f"{groups.shape[1]} of {len(seeds)}"
+        if groups.shape[1] < len(seeds):
+            rows.append([text, *["not yet"] * 6, there, "not yet"])
+            continue
+        difference, half, t, ps[text], freedom = contrast(groups, weights)
         digits = 1 if column == "distance" else 3
         spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
         means.append([f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"])
         means[-1] += [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
-        every, of_all = complete(runs, column, steps, sorted({seed for _, seed in runs}))
-        all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], of_all, d=digits)
         interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
-        tests = [f"{p:.3f}", corrected, f"{permutation_p(groups, weights):.3f}"]
-        rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})"])
-        rows[-1] += [*(tests if n == len(seeds) else ["not yet"] * 3), f"{n} of {len(seeds)}", all_seeds]
+        tests = [f"{ps[text]:.3f}", "not yet" if text in asked else "", f"{permutation_p(groups, weights):.3f}"]
+        all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], every.shape[1], d=digits)
+        rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})", *tests, there, all_seeds])
+    if ps.keys() >= set(asked):
+        for row, p in zip(rows, holm([ps[text] for text in asked]), strict=False):
+            row[5] = f"{p:.3f}"
     table(*zip(*means, strict=True))
     head = ["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "seeds", "all seeds"]
     table(head, *rows)

@@ -67,7 +67,7 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
         assert row[2].endswith(" (28)" if "500" in text else " (8)") and float(row[4]) == 0
     assert found["1. both - rest, distance at 500"][5] == "0.000"  # 1 of 4^8
     assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
-    assert found["effect of G, coverage late"][0] == "nan" and found["effect of G, precision late"][4] == ""
+    assert set(found["effect of G, coverage late"]) == {"not yet", "0 of 3"}
     early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
     assert early == pytest.approx([165, 105, 105, 105], abs=0.8)
 
@@ -129,20 +129,24 @@ def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path
         ask(monkeypatch, *folders[1:], others[0])
 
 
-def test_a_question_is_answered_with_the_seeds_that_are_complete_and_says_how_many(tmp_path, monkeypatch, capsys):
+def test_nothing_is_told_of_a_question_before_all_its_seeds_are_there(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(5)
     folders = make_runs(tmp_path, lambda *_: random.normal())
 
-    def answers(*seeds, but=()):
-        ask(monkeypatch, *(f for f in folders if int(f.name.rpartition("-")[2]) in seeds and f.name not in but))
-        return {text: cells for text, cells in tables(capsys).items() if text[:1] in tuple("12345")}
+    def answers(*missing):
+        ask(monkeypatch, *(folder for folder in folders if folder.name not in missing))
+        found = tables(capsys)
+        return found["attention"], {text: cells for text, cells in found.items() if text[:1] in tuple("12345")}
 
-    seven = answers(*range(3, 11), but=["full-3"])
-    assert [cells[6] for cells in seven.values()] == ["7 of 8"] * 3 + ["2 of 3"] * 2
-    assert seven == answers(*range(4, 11)) and "nan" not in str(seven)
-    assert {cell for cells in seven.values() for cell in cells[3:6]} == {"not yet"}  # p, corrected and exact
-    one = answers(3, 4, 6, but=["no-attn-4"])
-    assert [(cells[0] == "nan", cells[4], cells[6]) for cells in one.values()] == [
-        (False, "not yet", "2 of 8"), (False, "not yet", "2 of 8"), (False, "not yet", "2 of 8"),
-        (True, "not yet", "1 of 3"), (True, "not yet", "1 of 3"),
-    ]  # fmt: skip
+    # Seed 9 belongs to the early questions alone; p, Holm's correction, and the exact p are cells 3, 4 and 5.
+    columns, cells = answers("no-attn-9")
+    assert columns == ["distance, late", "recall, late", "precision, late", "density, late"]
+    assert [set(row) for row in cells.values()][:3] == [{"not yet", "7 of 8"}] * 3
+    late = [row for text, row in cells.items() if text[0] in "45"]
+    assert [row[6] for row in late] == ["3 of 3"] * 2 and all(float(row[3]) + float(row[5]) > 0 for row in late)
+    assert {row[4] for row in late} == {"not yet"}  # which takes all five
+    assert {row[4] == "not yet" for row in answers()[1].values()} == {False}
+    # Seed 3 belongs to all.
+    columns, cells = answers("full-3")
+    assert columns == []
+    assert {cell for row in cells.values() for cell in row} == {"not yet", "7 of 8", "2 of 3"}

@@ -5,7 +5,7 @@ Each annotated dog becomes a 64x64 PNG, <breed's wnid>_<photo>_<box>.png, all in
     python data.py --source DIR       the same from a copy that you have: Images/ and Annotation/ in DIR
     python data.py --pictures DIR     your own pictures of any sizes: the middle square of each -> datasets/<DIR>64/
     python data.py --toy 2048         toy dogs, nothing to fetch -> datasets/toy64/
-    python data.py --split            every fifth photo apart -> datasets/dogs64-train/, datasets/dogs64-test/
+    python data.py --split            every fifth photo for testing -> datasets/dogs64-train/, datasets/dogs64-test/
 """
 
 import hashlib
@@ -243,7 +243,7 @@ def main():
     source.add_argument("--toy", type=number(int, 1, 10**7), metavar="N", help="draw so many toy dogs instead")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="which toy dogs are drawn")
     parser.add_argument("--size", type=int, choices=(32, 64, 128), default=64, help="pixels of a crop's side")
-    parser.add_argument("--split", action="store_true", help="keep every fifth photo apart, for testing")
+    parser.add_argument("--split", action="store_true", help="keep every fifth photo for testing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: datasets/dogs64, datasets/toy64, ...")
     args = parser.parse_args()
     warnings.simplefilter("error", Image.DecompressionBombWarning)  # a photo too large for memory is skipped

@@ -1,14 +1,14 @@
 """The Frechet Inception Distance (section 3.4): how far apart are two sets of pictures?
 
     python fid.py real/ fake/                        FID of two folders of pictures, sub-folders included
-    python fid.py real/ fake/ --kid                  KID before it: what a few hundred pictures are enough for
+    python fid.py real/ fake/ --kid                  also KID, for which a few hundred pictures are enough
     python fid.py --save-stats real/ real.npz        keep a folder's statistics (34 MB), which pytorch-fid reads, too
     python fid.py real.npz fake/                     either side may be such a file
     python fid.py real.npz runs/full                 or a run: each snapshot's FID, 5,000 pictures -> runs/full/fid.csv
     torchrun --nproc-per-node 2 fid.py real/ fake/   the pictures are shared out, and the numbers stay the same
 
-The last line printed is "FID: 12.3456", pytorch-fid's number for folders of more than 2,048 pictures.  As there, what
-lies under transparency shows; but pytorch-fid reads fewer kinds of files (.jpg, no .JPG) and clips grey of 16 bits.
+The last line printed is "FID: 12.3456", pytorch-fid's number for folders of more than 2,048 pictures.  As there,
+transparency is ignored.  But pytorch-fid reads fewer kinds of files (.jpg, no .JPG), and clips 16-bit grey.
 Inception's weights (91 MB) are fetched once, to where torch.hub keeps such files.
 
 The network is in inception.py, and the formulas are in distances.py.

@@ -249,7 +249,7 @@ def parse_options(arguments=None):
     add("--minutes", type=number(float, 0), help="stop after so many minutes; --resume goes on")
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
-    add("--attn-at", type=int, nargs="+", metavar="R", help="sizes of maps with attention; default: size/2, at most 32")
+    add("--attn-at", type=int, nargs="+", metavar="R", help="sizes of maps with attention; default: size/2, up to 32")
     add("--width", type=number(int, 2, 4096), default=64, help="channels at half the resolution; doubled as it halves")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos per step")
     add("--lr-g", type=number(float, 0, 1), help="learning rate of the generator (Adam); default: 0.0256 / width")

@@ -86,7 +86,8 @@ def attention_row(picture, attention):
 
     The square root of the map is drawn, because most maps are a few bright points and would look black elsewhere.
     """
-    picture = ImageOps.scale(Image.fromarray(picture.permute(1, 2, 0).numpy()), 3)
+    picture = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    picture = ImageOps.scale(picture, max(2, 192 // picture.width))  # as wide as the labels above need
     row, grey = [picture], picture.convert("L").point(lambda value: 0.4 * value + 50).convert("RGB")
     side = math.isqrt(len(attention))
     cell = picture.width // side

@@ -49,7 +49,7 @@ def test_the_drawings_of_the_page_are_those_of_today():
     for path, draw in figures.DRAWINGS.items():
         assert words((figures.ROOT / path).read_text(encoding="utf-8")) == words(draw())
     drawings = {f"docs/{path.name}" for path in (figures.ROOT / "docs").glob("*.svg")}
-    assert drawings - {"docs/default-curves.svg"} == set(figures.DRAWINGS)
+    assert drawings == set(figures.DRAWINGS)
 
 
 def test_the_drawn_attention_is_what_one_computes_by_hand():
@@ -110,7 +110,7 @@ def test_a_sheet_has_the_first_dogs_of_the_runs_samples(command, ten_steps, monk
 
 
 def test_curves_of_a_run_are_a_whole_drawing(command, ten_steps):
-    assert "Loss of D" in words((command("curves", ten_steps) / "docs/default-curves.svg").read_text(encoding="utf-8"))
+    assert "Loss of D" in words((command("curves", ten_steps) / "experiment/curves.svg").read_text(encoding="utf-8"))
 
 
 def test_a_folder_without_a_run_is_left_out_of_the_curves(command, ten_steps, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageFont
 
 import sample
 import snapshots
@@ -157,11 +157,11 @@ def test_a_row_shows_the_points_and_the_heat_where_the_map_has_it(monkeypatch):
     corner[:, 15] = 1  # all look at the top right
     picture, *panels = map(np.array, sample.attention_row(torch.zeros(3, 32, 32, dtype=torch.uint8), corner))
     for panel, point, colour in zip(panels, points, sample.COLOURS, strict=True):
-        y, x = (6 * place for place in divmod(point, 16))
+        y, x = (12 * place for place in divmod(point, 16))  # 192 pixels for 16 cells
         assert tuple(panel[0, -1]) == tuple(picture[y, x]) == ImageColor.getrgb(colour)
         assert (picture[y - 1, x] == 255).all() and (panel[y - 1, x] == 255).all()  # framed in both
-        panel[y - 2 : y + 8, x - 2 : x + 8] = 50
-        assert (panel[:, :48] == 50).all() and (panel[48:] == 50).all()  # of a black picture
+        panel[y - 2 : y + 14, x - 2 : x + 14] = 50
+        assert (panel[:, :96] == 50).all() and (panel[96:] == 50).all()  # of a black picture
 
 
 def test_every_layer_with_attention_has_its_rows(monkeypatch):
@@ -171,6 +171,15 @@ def test_every_layer_with_attention_has_its_rows(monkeypatch):
     rows = [shown[0][i : i + 6] for i in range(0, 24, 6)]
     assert [row[0] for row in rows] == ["5 of 8x8 points", "", "5 of 16x16 points", ""]
     assert rows[0][1:] == rows[2][1:] == [f"{colour} looks at" for colour in sample.COLOURS]
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_the_labels_of_attention_fit_over_their_pictures(size, monkeypatch):
+    labelled, font = sample.labelled, ImageFont.load_default(22)
+    sheets = []
+    monkeypatch.setattr(sample, "labelled", lambda panels, columns: sheets.append(panels) or labelled(panels, columns))
+    sample.attention_sheet(Generator(size, 2, (16,)).eval(), 0, dogs=1)
+    assert all(font.getlength(label) <= image.width for label, image in sheets[0])
 
 
 def test_a_labelled_sheet_has_every_image_in_its_place_and_ink_only_above_labelled_ones():

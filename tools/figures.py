@@ -6,10 +6,9 @@ python -m tools.figures strip runs/full     the same dogs along a training -> do
 python -m tools.figures default runs/full   more of them -> docs/default.jpg
 python -m tools.figures recipe RUN ...      runs side by side, named by their folders -> docs/recipe.jpg
 python -m tools.figures variants RUN ...    and named by what has attention -> experiment/variants.jpg
-python -m tools.figures curves RUN ...      over the steps -> experiment/curves.svg, or docs/default-curves.svg of one
+python -m tools.figures curves RUN ...      over the steps -> experiment/curves.svg
 
-Not made here are docs/look.png, a screenshot of look.py's page, experiment/attention.jpg, which sample.py --attention
-drew, and docs/default-curves.png, a screenshot of a report, which `curves` is to replace.
+Not made here are docs/look.png, a screenshot of look.py's page, and experiment/attention.jpg, by sample.py --attention.
 """
 
 import math
@@ -401,8 +400,7 @@ def main():
         torch.set_num_threads(1)  # because the number of threads changes the rounding, too
         print_step()
     elif args.figure == "curves":
-        name = "experiment/curves.svg" if len(args.runs) > 1 else "docs/default-curves.svg"
-        write(args.root / name, draw_curves(args.runs))
+        write(args.root / "experiment/curves.svg", draw_curves(args.runs))
     elif args.figure:
         write(args.root / SHEETS[args.figure][0], draw_sheet(args.figure, args.runs))
     else:

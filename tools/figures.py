@@ -8,7 +8,7 @@ python -m tools.figures recipe RUN ...      runs side by side, named by their fo
 python -m tools.figures variants RUN ...    and named by what has attention -> experiment/variants.jpg
 python -m tools.figures curves RUN ...      over the steps -> experiment/curves.svg
 
-Not made here are docs/look.png, a screenshot of look.py's page, and experiment/attention.jpg, by sample.py --attention.
+Not made here are docs/look.png, a screenshot of look.py's page, and experiment/attention.jpg, by sample.py.
 """
 
 import math

@@ -42,7 +42,7 @@ def complete_options(parser, arguments=None):
     options.lr_g, options.lr_d = (0.0256 / options.width if x is None else x for x in (options.lr_g, options.lr_d))
     options.out = options.out or Path("runs") / variant(options)
     if not options.data.is_dir():
-        raise UserError(f"{options.data}: no such folder; `python data.py` makes one, --data names another")
+        raise UserError(f"{options.data}: no such folder; `python data.py` makes one, --data (make: DATA=) others")
     if not options.resume and options.out.is_dir() and any(p.name[0] != "." for p in options.out.iterdir()):
         raise UserError(f"{options.out} isn't empty: go on with --resume {options.out}, or choose another --out")
     return options

@@ -172,7 +172,7 @@ def list_images(folder):
     """The picture files in a folder and its sub-folders, linked ones too, each folder once -> sorted paths.
 
     Hidden files and folders don't count; files with other endings than pictures have are told on stderr.
-    Raises UserError if there is no picture, OSError if a sub-folder can't be opened.
+    Raises UserError if there is no picture or if a run is in it, OSError if a sub-folder can't be opened.
     """
     endings = {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
     if not Path(folder).is_dir():
@@ -181,6 +181,8 @@ def list_images(folder):
     for here in folders:
         if (real := os.path.realpath(here)) not in visited:  # links can lead in circles
             visited.add(real)
+            if (here / "config.json").exists() and (here / "snapshots").is_dir():
+                raise UserError(f"{here}: a run, whose sheets don't count as pictures; name it alone, or leave it out")
             for path in sorted(path for path in here.iterdir() if path.name[0] != "."):
                 (folders if path.is_dir() else files).append(path)
     paths = sorted(file for file in files if file.suffix.lower() in endings)

@@ -113,7 +113,7 @@ def attention_sheet(generator, seed, dogs=4):
     return labelled(panels, columns=1 + len(COLOURS))
 
 
-def gamma_sheet(generator, seed, factors=(0, 0.25, 0.5, 0.75, 1, 1.5), dogs=6):
+def gamma_sheet(generator, seed, factors=(1.5, 1, 0.75, 0.5, 0.25, 0), dogs=6):
     """The same dogs in every row, with the gammas of all layers at these factors of what was learned."""
     rows = []
     for factor in factors:

@@ -261,7 +261,7 @@ def parse_options(arguments=None):
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay per step of the averaged generator")
     add("--precision", choices=("fp32", "bf16"), help="default: bf16 where the device has it")
     add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over so many")
-    add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples and snapshots also every so many")
+    add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples beyond those at 500, 1000, 2500, ...")
     parser.add_seed_and_device()
     return complete_options(parser, arguments)
 

@@ -435,6 +435,17 @@ def names(folder):
     return [path.relative_to(folder).as_posix() for path in data.list_images(folder)]
 
 
+def test_the_sheets_of_a_run_are_not_taken_for_photos(tmp_path):
+    run = tmp_path / "runs/full"
+    for folder in (run / "samples", run / "pictures-000500", run / "snapshots"):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "a.png")
+    (run / "config.json").touch()
+    with pytest.raises(UserError, match="full: a run"):
+        data.list_images(tmp_path / "runs")
+    assert len(data.list_images(run / "pictures-000500")) == 1  # which sample.py --count wrote
+
+
 def test_linked_folders_are_followed_and_circles_end(tmp_path):
     fill(tmp_path, "elsewhere/1.png", "elsewhere/2.png", "mixed/c/1.png", "mixed/c/deep/2.png")
     (tmp_path / "mixed/a").symlink_to(tmp_path / "elsewhere")

@@ -200,7 +200,7 @@ def main():
                 np.savez(file, **moments[real]._asdict())  # mu and sigma, as pytorch-fid reads them, and count
     else:
         if rank() == 0 and any(side.count and side.count <= FEATURES for side in moments.values()):
-            print("warning: FID of so few pictures is too high: compare equal counts, or folders by --kid", file=sys.stderr)
+            print("warning: FID of so few pictures is too high: compare equal counts, or by --kid", file=sys.stderr)
         if options.kid:
             result["kid"], result["kid_error"] = squared_mmd(gather(features[real]), gather(features[fake]))
             say(f"KID: {result['kid']:.6f} +- {result['kid_error']:.6f}")

@@ -54,22 +54,22 @@ class SelfAttention(nn.Module):
         return (y, attention_map(query, key)) if return_map else y
 
 
-MAX_MAP_ENTRIES = 2**22  # of attention maps that are made at a time on a CPU, because larger ones leave its cache
+MAX_MAP_ENTRIES = 2**22  # numbers of the attention maps made at a time on a CPU, because more would leave its cache
 # On newer GPUs torch tries cuDNN's kernel first.  That may refuse queries of 8 numbers beside values of 64.
 torch.backends.cuda.enable_cudnn_sdp(False)
-# Let the formula step by step, which R1 needs, stay in bfloat16: it takes half of float32's memory.
+# R1 in train.py differentiates twice, which only torch's MATH backend can.  In bfloat16 it takes half of the memory.
 torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 def attend_fast(query, key, value):
     """The same as `attend` up to rounding, but faster.
 
-    On CUDA torch's memory-efficient kernel never stores the N x N map, if d is a multiple of 8 (of 4 in float32).
-    On a CPU the formula takes a few pictures at a time.  On mps it takes all, because torch's kernel was wrong there.
+    On CUDA torch's kernel never stores the N x N map, if x is channels-last and d a multiple of 8 (of 4 in float32).
+    Elsewhere it is the formula, on a CPU for a few pictures at a time.  On mps torch's kernel was wrong before 2.12.
     """
     if query.device.type == "cuda":
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # torch's kernel wants heads: it is one here
         return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
-    pictures = max(1, MAX_MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
-    parts = zip(query.split(pictures), key.split(pictures), value.split(pictures), strict=True)
+    chunk = max(1, MAX_MAP_ENTRIES // query.shape[1] ** 2) if query.device.type == "cpu" else len(query)
+    parts = zip(query.split(chunk), key.split(chunk), value.split(chunk), strict=True)
     return torch.cat([attend(*part) for part in parts])

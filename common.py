@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-DEVICES = ["cpu"]  # that this machine has, the best last
+DEVICES = ["cpu"]  # that this machine has, the default last
 if torch.backends.mps.is_available():
-    DEVICES += ["mps"]
+    DEVICES.insert(0, "mps")  # never tried, so only for --device mps
 if torch.cuda.is_available():
     DEVICES += [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cuda"]
 

@@ -228,15 +228,6 @@ def load_folder(folder):
     return pictures
 
 
-def image_grid(pictures, columns=8, gap=2):
-    """uint8 (N, 3, H, W) -> one Pillow image, row by row, on white."""
-    height, width = (side + gap for side in pictures.shape[2:])
-    grid = Image.new("RGB", (columns * width + gap, -(-len(pictures) // columns) * height + gap), "white")
-    for index, picture in enumerate(pictures.permute(0, 2, 3, 1).cpu().numpy()):
-        grid.paste(Image.fromarray(picture), (index % columns * width + gap, index // columns * height + gap))
-    return grid
-
-
 def main():
     parser = Parser(__doc__)
     source = parser.add_mutually_exclusive_group()

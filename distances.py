@@ -1,7 +1,7 @@
-"""The distances between two sets of features that fid.py prints: Frechet's (section 3.4), and the kernel one.
+"""The two distances between sets of features that fid.py prints: FID (section 3.4) and KID.
 
-Frechet's, FID, is that of the means and the covariances.  With few pictures it comes out too high.  KID (Binkowski et
-al. 2018) compares the features pair by pair: it is right on average, however few there are, and only less certain.
+FID is Frechet's: it compares the means and the covariances.  With few pictures it comes out too high.  KID, the kernel
+one (Binkowski et al. 2018), compares all pairs.  Of few pictures it is right on average, and only less certain.
 """
 
 from collections import namedtuple
@@ -12,13 +12,12 @@ import torch.distributed as dist
 from scipy.linalg.lapack import dpstrf
 
 from common import UserError
-from inception import FEATURES
 from parallel import world_size
 
-Moments = namedtuple("Moments", "mu sigma count")  # float64 arrays (2048,) and (2048, 2048), and an int
+Moments = namedtuple("Moments", "mu sigma count")  # float64 arrays (width,) and (width, width), and an int
 
 
-def collect(batches, width=FEATURES):
+def collect(batches, width):
     """Moments of features that come as batches (B, width), from any device, of all processes together.
 
     float64 sums: 34 MB, however many pictures there are.  sigma is divided by count - 1, as np.cov does.
@@ -99,7 +98,7 @@ def squared_mmd(x, y):
 
 
 def kernel_sums(x, y=None):
-    """The kernel (x.y / d + 1)^3 of features (N, d), (M, d): its rows' sums (N,), columns' (M,), and that of squares.
+    """The kernel (x.y / d + 1)^3 of features (N, d), (M, d): the sums of rows (N,), of columns (M,), of all squares.
 
     Without y: of the pairs within x.  A picture's likeness to itself doesn't count, because that would be a bias.
     """

@@ -35,7 +35,7 @@ from distances import Moments, collect, factor, frechet_distance, gather, square
 from files import atomic_write
 from inception import FEATURES, load_inception, resize
 from parallel import init_processes, rank, world_size
-from snapshots import find_snapshot, generate, latents, load_generator
+from snapshots import find_snapshot, generate, latents, list_snapshots, load_generator
 
 # Features -----------------------------------------------------------------------------------------------------
 
@@ -127,15 +127,17 @@ def run_distances(run, real, inception, device, seed, count):
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     kept = re.findall(rf"^(\d+),{count},(\d+\.\d+),{fingerprint}$", text, re.MULTILINE)
     distances = {int(step): float(distance) for step, distance in kept}
-    paths = {int(path.stem): path for path in (run / "snapshots").glob("*.pt") if path.stem.isdigit()}
-    shared = [paths, distances]  # process 0's, because a run that is still training goes on writing snapshots
+    shared = [
+        list_snapshots(run),
+        distances,
+    ]  # process 0's, because a run that is still training goes on writing snapshots
     if dist.is_initialized():
         dist.broadcast_object_list(shared)
     paths, distances = shared
     for step in sorted(paths):
         if step not in distances:
             batches = draw_batches(load_generator(paths[step], device)[0], latents(seed, count))
-            fake = collect(features_of(batches, inception, f"{run}, step {step:,}", count))
+            fake = collect(features_of(batches, inception, f"{run}, step {step:,}", count), FEATURES)
             distances[step] = round(frechet_distance(*real[:2], *fake[:2]), 4)
             if rank() == 0:
                 rows = [f"{step},{count},{distances[step]:.4f},{fingerprint}\n" for step in sorted(distances)]
@@ -188,7 +190,7 @@ def main():
         batches = features_of(read_batches(paths), inception, side, len(paths))
         if options.kid:
             batches = features[side] = [part.cpu() for part in batches]  # 8 kB a picture
-        moments[side] = collect(batches)
+        moments[side] = collect(batches, FEATURES)
     say, result = (lambda _: None) if options.json else print, {"real": str(real), "fake": str(fake)}
     for name, side in (("real", real), ("fake", fake)):
         if side in moments:

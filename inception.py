@@ -98,7 +98,7 @@ def resize(images):
 
 
 class Inception(nn.Sequential):
-    """The network, from images (B, 3, 299, 299) in [-1, 1]; `load_inception` gives it with its weights."""
+    """The network without its last layer, from pictures to features; `load_inception` gives it with its weights."""
 
     def __init__(self):
         layers = OrderedDict(

@@ -17,7 +17,7 @@ from torch import nn
 
 from common import Parser, run_script
 from files import atomic_write
-from snapshots import PRETRAINED, find_snapshot, latents, load_generator
+from snapshots import PRETRAINED, find_snapshot, latents, list_snapshots, load_generator
 
 PARTS = "look-template.html", "look-generator.js"
 
@@ -90,8 +90,8 @@ def main():
     paths, folder = [find_snapshot(args.run)], Path()
     if args.run.suffix != ".pt":
         folder = args.run
-        steps = sorted(int(path.stem) for path in paths[0].parent.glob("*.pt") if path.stem.isdigit())
-        paths = [find_snapshot(args.run, step) for step in over_training(steps)]
+        snapshots = list_snapshots(folder)
+        paths = [snapshots[step] for step in over_training(sorted(snapshots))]
     text = page([pack(*load_generator(path)) for path in paths])
     out = args.out or folder / "look.html"
     with atomic_write(out) as temporary:

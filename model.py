@@ -3,7 +3,7 @@
     z (128) -> Generator -> picture (3, 64, 64) in [-1, 1]
     picture -> Discriminator -> one logit: positive for "real", negative for "fake"
 
-At width c = 64 and 64x64 pixels, with the attention at 32x32 (section 2.2, attention.py):
+At width 64 and 64x64 pixels (height x width x channels), with attention at 32x32 (section 2.2, attention.py):
 
     generator       z -> 4x4x512 -> 8x8x256 -> 16x16x128 -> 32x32x64 [attention] -> 64x64x32 -> 64x64x3
     discriminator   64x64x3 -> 64x64x32 -> 32x32x64 [attention] -> 16x16x128 -> 8x8x256 -> 4x4x512 -> 1
@@ -51,7 +51,7 @@ class Generator(nn.Module):
             before, channels = channels, channels_at(r, size, width)
             if r == 4:  # from 1x1: a matrix product
                 layers = [nn.ConvTranspose2d(before, channels, 4, bias=False)]
-            else:  # not a transposed one, because its windows overlap unevenly and leave a grid in the pictures
+            else:  # not transposed: there other weights draw every other pixel, which leaves a grid
                 layers = [nn.Upsample(scale_factor=2), nn.Conv2d(before, channels, 3, padding=1, bias=False)]
             self.blocks[str(r)] = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)

@@ -19,6 +19,8 @@ def init_processes(device):
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return device
+    if device == "mps":
+        raise UserError("torchrun: gradients on mps can't be added up; take one process, or --device cpu")
     if device == "cuda":
         if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
             raise UserError(f"torchrun: {torch.cuda.device_count()} GPUs here, --nproc-per-node asks for more")
@@ -52,11 +54,9 @@ def my_share(batch):
 
 
 def to_device(batch, device):
-    """A NamedTuple of tensors, those of wider types first, in one copy; on CUDA the CPU doesn't wait for it."""
-    flat, cuda = torch.cat([x.reshape(-1).view(torch.uint8) for x in batch]), device.startswith("cuda")
-    flat = flat.pin_memory().to(device, non_blocking=True) if cuda else flat.to(device)
-    parts = flat.split([x.nbytes for x in batch])
-    return type(batch)(*(part.view(x.dtype).view(x.shape) for part, x in zip(parts, batch, strict=True)))
+    """A NamedTuple of tensors on the device; on CUDA the CPU doesn't wait for it."""
+    cuda = device.startswith("cuda")
+    return type(batch)(*((x.pin_memory() if cuda else x).to(device, non_blocking=cuda) for x in batch))
 
 
 def average_gradients(network):

@@ -26,10 +26,9 @@ from torch.nn.utils import get_total_norm
 
 from common import Progress, UserError
 from config import kept_config, list_changes, make_config
-from data import image_grid
 from files import atomic_write, load_checkpoint, lock, save_checkpoint
 from parallel import any_rank, rank, world_size
-from snapshots import generate
+from snapshots import generate, image_grid
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s"]
@@ -164,7 +163,7 @@ class Run:
             text = f"step {self.done:,} of {options.steps:,}  d_loss {means[0][:-2]}  g_loss {means[1][:-2]}"
             left = (options.steps - self.done) * (now - self.begin) / (self.done - self.first)
             left = datetime.timedelta(seconds=round(max(0, min(left, self.begin + self.seconds - now))))
-            self.progress(f"{text}  {rate} images/s  {left} left", last=self.done == options.steps)
+            self.progress(f"{text}  {rate} images/s  {left} left", last=self.stopping or self.done == options.steps)
         self.sums.zero_()
         self.summed, self.last_row = 0, now
 

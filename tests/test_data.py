@@ -20,6 +20,7 @@ from PIL import Image, ImageCms
 import data
 import files
 from common import UserError
+from snapshots import image_grid
 
 ROOT = Path(data.__file__).resolve().parent
 CONTENT = np.random.default_rng(0).bytes(150_000)
@@ -513,7 +514,7 @@ def test_a_folder_is_read_sorted_by_path_as_uint8_channels_first(tmp_path):
 
 def test_a_grid_is_filled_row_by_row_with_white_between_and_where_none_is_left():
     pictures = torch.randint(0, 255, (5, 3, 6, 4), dtype=torch.uint8)
-    grid = torch.from_numpy(np.array(data.image_grid(pictures, columns=3, gap=2))).permute(2, 0, 1)
+    grid = torch.from_numpy(np.array(image_grid(pictures, columns=3, gap=2))).permute(2, 0, 1)
     assert grid.shape == (3, 2 + 2 * (6 + 2), 2 + 3 * (4 + 2))
     for index, picture in enumerate(pictures):
         y, x = 2 + index // 3 * 8, 2 + index % 3 * 6

@@ -95,7 +95,7 @@ def script(folder, *arguments, start=()):
 
 def statistics(folder, batch=48):
     paths = fid.picture_files(folder, 2)
-    return distances.collect(fid.features_of(fid.read_batches(paths, batch), Colours(), folder, len(paths)))
+    return distances.collect(fid.features_of(fid.read_batches(paths, batch), Colours(), folder, len(paths)), 2048)
 
 
 def rows_of(run):

@@ -12,8 +12,7 @@ from PIL import Image
 
 import snapshots
 from common import UserError
-from data import image_grid
-from snapshots import generate
+from snapshots import generate, image_grid
 from tools import figures
 
 

@@ -26,10 +26,10 @@ import snapshots
 import train
 from common import UserError
 from config import code_version, read_config
-from data import image_grid, load_folder
+from data import load_folder
 from files import load_checkpoint
 from model import Z_DIM
-from snapshots import generate
+from snapshots import generate, image_grid
 
 ROOT = Path(train.__file__).resolve().parent
 

@@ -14,10 +14,10 @@ from PIL import Image, ImageColor, ImageFont
 import sample
 import snapshots
 from common import UserError
-from data import image_grid, load_folder, read_image
+from data import load_folder, read_image
 from files import load_checkpoint
 from model import Generator
-from snapshots import generate
+from snapshots import generate, image_grid
 from tools.export import export
 
 

@@ -29,7 +29,7 @@ from attention import attend, attend_fast
 from common import Parser, number, run_script
 from config import has_bfloat16
 from data import list_images
-from inception import Inception, load_inception
+from inception import FEATURES, Inception, load_inception
 from parallel import to_device
 
 
@@ -120,12 +120,13 @@ def bench_fid(device, rounds, folder):
     print_rows("Inception, 64x64 pictures", medians(ways, rounds, device), "pictures/s", 32)
 
     def one_by_one():
-        distances.collect(plain(fid.read_picture(path)[None]) for path in list_images(folder / "pictures"))
+        pictures = (plain(fid.read_picture(path)[None]) for path in list_images(folder / "pictures"))
+        distances.collect(pictures, FEATURES)
 
     def by_fid():
         paths = list_images(folder / "pictures")
         with redirect_stderr(io.StringIO()):
-            distances.collect(fid.features_of(fid.read_batches(paths), ours, "pictures", len(paths)))
+            distances.collect(fid.features_of(fid.read_batches(paths), ours, "pictures", len(paths)), FEATURES)
 
     found = medians({"one by one": one_by_one, "by fid.py": by_fid}, (rounds + 1) // 2, device)
     print_rows("PNG files to statistics", found, "pictures/s", 64)

@@ -29,13 +29,13 @@ import train
 from attention import attention_map
 from common import Parser, UserError, run_script
 from config import read_config, variant
-from data import image_grid, read_image
+from data import read_image
 from distances import frechet_distance
 from experiment import report
 from experiment.toy import draw_photo
 from files import atomic_write
 from model import channels_at, to_float
-from snapshots import generate
+from snapshots import generate, image_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -74,7 +74,7 @@ def translate(x, shift):
 
     Photos and fakes are both moved, or D would know fakes by that.  A long run without it stopped at a distance from
     real photos of 101, as docs/recipe.md measures it; with it, that run went on to 94.  It comes from DiffAugment
-    (Zhao et al.  2020), which leaves grey edges.  Products with matrices of 0 and 1 pick the rows and columns, because
+    (Zhao et al. 2020), which leaves grey edges.  Products with matrices of 0 and 1 pick the rows and columns, because
     that is faster than cutting picture by picture, and because the gradient then doesn't depend on the number of
     threads.
     """

@@ -69,9 +69,9 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 padding:1em}p{max-width:60em}h1{font-size:1.7em}h2{font-size:1.3em;margin:2em 0 .5em}h3{font-size:1em;margin:0}
 .panels{display:grid;gap:1.5em;grid-template-columns:repeat(auto-fill,minmax(min(100%,24em),1fr))}
 .pictures{display:grid;gap:.7em;margin-bottom:.7em;grid-template-columns:repeat(4,1fr)}
-@media(max-width:60em){.pictures{grid-template-columns:1fr 1fr}}@media(max-width:30em){.pictures{display:block}}
-figure{margin:0;break-inside:avoid}figcaption,.note{font-size:.875em;color:var(--faint)}
-svg,img{display:block;width:100%;height:auto}svg.key{display:inline;width:2.2em;margin-right:.4em}
+@media(max-width:60em){.pictures{grid-template-columns:1fr 1fr}}@media(max-width:30em){.pictures{display:block}
+td:first-child{white-space:normal;min-width:9em}}figcaption,.note{font-size:.875em;color:var(--faint)}
+figure{margin:0;break-inside:avoid}svg,img{display:block;width:100%;height:auto}svg.key{display:inline;width:2.2em;margin-right:.4em}
 text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px}.leader{stroke-width:.8}
 .line{fill:none;stroke-dasharray:var(--d);stroke-width:1.8}.line,.leader{stroke:var(--c)}.band,.stop{fill:var(--c)}
 .band{fill-opacity:.16}.axis,.grid{stroke:var(--faint);fill:none}.grid{stroke-opacity:.28}.hover:hover{opacity:.15}
@@ -79,7 +79,7 @@ text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);strok
 var(--paper) 40%,#0000) 100%/3em 100% no-repeat local,linear-gradient(270deg,#8888,#0000) 100%/1em 100% no-repeat}
 table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-nums}tbody{border-top:1px solid}
 td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left;
-position:sticky;left:0;background:var(--paper)}
+position:sticky;left:0;background:var(--paper);box-shadow:1px 0 #8884}
 """
 
 
@@ -221,7 +221,8 @@ def draw(curves, last, unit="", include=(), stops=()):
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.06 * abs(high) or 0.5
     low, high = low - room * (low not in include), high + room * (high == low or high not in include)
-    right, bottom = WIDTH - max(RIGHT, *(14 + 6.5 * len(label[:LETTERS]) for label, *_ in curves)), HEIGHT - BOTTOM
+    short = {label: label.replace(", seeds", "")[:LETTERS] for label, *_ in curves}
+    right, bottom = WIDTH - max(RIGHT, *(14 + 6.5 * len(label) for label in short.values())), HEIGHT - BOTTOM
 
     def x(step):
         return round(LEFT + (right - LEFT) * step / last, 1)
@@ -250,7 +251,7 @@ def draw(curves, last, unit="", include=(), stops=()):
         parts.append(f'<polygon class="band {style}" points="{" ".join(upper + lower[::-1])}"/>')
         parts.append(f'<polyline class="line {style}" points="{" ".join(line)}"/>')
         parts.append(f'<path class="leader {style}" d="M{line[-1]}L{end + 12} {heights[-1]}"/>')
-        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(label[:LETTERS])}</text>')
+        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(short[label])}</text>')
     rows = [[] for _ in stops]  # of triangles: those that would hide each other are stacked
     for step, style in stops:
         place, row = next(pair for pair in enumerate(rows) if all(abs(x(step) - other) >= 10 for other in pair[1]))

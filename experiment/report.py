@@ -50,8 +50,8 @@ PANELS = {
     "g_loss": ("Loss of G", "nats", (), "Eq. 3, negated; 0.69 where D can't tell real from generated."),
     "d_real": ("D(x)", "", (0.5,), "D's mean answer to photos; 0.5 is a guess."),
     "d_fake": ("D(G(z))", "", (0.5,), "D's mean answer to generated dogs; 0.5 is a guess."),
-    "gamma_g": ("|Gamma| in G", "", (0,), "Attention's weight in G, not in its moving average; without its sign."),
-    "gamma_d": ("|Gamma| in D", "", (0,), "Attention's weight in D; without its sign, which means nothing."),
+    "gamma_g": ("|Gamma| in G", "", (0,), "The weight in G, not in its moving average; its sign means nothing."),
+    "gamma_d": ("|Gamma| in D", "", (0,), "The weight of attention in D; its sign means nothing."),
     "images_per_s": ("Speed", "images/s", (0,), "Photos trained on a second."),
 }
 MEASURES, STOPS = list(PANELS)[:14], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
@@ -69,9 +69,9 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 padding:1em}p{max-width:60em}h1{font-size:1.7em}h2{font-size:1.3em;margin:2em 0 .5em}h3{font-size:1em;margin:0}
 .panels{display:grid;gap:1.5em;grid-template-columns:repeat(auto-fill,minmax(min(100%,24em),1fr))}
 .pictures{display:grid;gap:.7em;margin-bottom:.7em;grid-template-columns:repeat(4,1fr)}
-@media(max-width:60em){.pictures{grid-template-columns:1fr 1fr}}@media(max-width:30em){.pictures{display:block}
-td:first-child{white-space:normal;min-width:9em}}figcaption,.note{font-size:.875em;color:var(--faint)}
-figure{margin:0;break-inside:avoid}svg,img{display:block;width:100%;height:auto}svg.key{display:inline;width:2.2em;margin-right:.4em}
+@media(max-width:60em){.pictures{grid-template-columns:1fr 1fr}}@media(max-width:30em){.pictures{display:block}}
+figure{margin:0;break-inside:avoid}figcaption,.note{font-size:.875em;color:var(--faint)}
+svg,img{display:block;width:100%;height:auto}svg.key{display:inline;width:2.2em;margin-right:.4em}
 text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px}.leader{stroke-width:.8}
 .line{fill:none;stroke-dasharray:var(--d);stroke-width:1.8}.line,.leader{stroke:var(--c)}.band,.stop{fill:var(--c)}
 .band{fill-opacity:.16}.axis,.grid{stroke:var(--faint);fill:none}.grid{stroke-opacity:.28}.hover:hover{opacity:.15}
@@ -79,7 +79,7 @@ text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);strok
 var(--paper) 40%,#0000) 100%/3em 100% no-repeat local,linear-gradient(270deg,#8888,#0000) 100%/1em 100% no-repeat}
 table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-nums}tbody{border-top:1px solid}
 td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left;
-position:sticky;left:0;background:var(--paper);box-shadow:1px 0 #8884}
+position:sticky;left:0;background:var(--paper)}@media(max-width:30em){td:first-child{white-space:normal;min-width:9em}}
 """
 
 
@@ -109,10 +109,7 @@ def read_run(folder):
 
 
 def read_rows(run, name):
-    """A run's file of FILES -> {step: ((count, fingerprint), {column: value})}; prints what is left out.
-
-    The columns are those of PANELS; the gamma in G at 16x16 is "gamma_g 16".
-    """
+    """A run's file of FILES -> {step: ((count, fingerprint), {"kid" or "gamma_g 16": value})}; tells what it omits."""
     path, kept, bad = run.folder / name, {}, []
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")

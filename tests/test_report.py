@@ -127,7 +127,7 @@ def test_how_most_runs_were_measured_decides_and_not_the_first_run(tmp_path, mon
     column, title = {"metrics.csv": ("distance", "EfficientNet distance"), "fid.csv": ("fid", "FID")}[file]
     runs = [make_run(tmp_path / str(n), f"--seed={n}") for n in (1, 2, 3)]
     many_odd = "".join(f"{step},30,9,a\n" for step in (100, 200, 300, 400))
-    mixed = "500,60,50,a\n1000,60,30,a\n1500,30,9,a\n2000,60,20,b\n"
+    mixed = "250,30,9,a\n500,60,50,a\n1000,60,30,a\n1500,60,20,b\n"
     for run, rows in zip(runs, (many_odd, "500,60,40,a\n1000,60,20,a\n", mixed), strict=True):
         (run / file).write_text(f"step,count,{column},fingerprint\n{rows}")
     page = make_page(monkeypatch, *runs)

@@ -4,7 +4,7 @@
 
 It draws a run's config.json, log.csv and samples/, and metrics.csv and fid.csv, if experiment/evaluate.py and fid.py
 have judged it.  Left out, and named in a line, is what can't be read, or was measured with another count, seed or real
-pictures than the first run named.  Runs that differ in nothing but their seeds are drawn as their mean and range.
+pictures than most of the runs.  Runs that differ in nothing but their seeds are drawn as their mean and range.
 """
 
 import base64
@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, mode
 
 from PIL import Image
 
@@ -50,13 +50,13 @@ PANELS = {
     "g_loss": ("Loss of G", "nats", (), "Eq. 3, negated; 0.69 where D can't tell real from generated."),
     "d_real": ("D(x)", "", (0.5,), "D's mean answer to photos; 0.5 is a guess."),
     "d_fake": ("D(G(z))", "", (0.5,), "D's mean answer to generated dogs; 0.5 is a guess."),
-    "gamma_g": ("|Gamma| in G", "", (0,), "The weight of attention in G; its sign means nothing."),
+    "gamma_g": ("|Gamma| in G", "", (0,), "The weight in G, not in its moving average; its sign means nothing."),
     "gamma_d": ("|Gamma| in D", "", (0,), "The weight of attention in D; its sign means nothing."),
     "images_per_s": ("Speed", "images/s", (0,), "Photos trained on a second."),
 }
 MEASURES, STOPS = list(PANELS)[:14], ["d_loss", "fid", "distance"]  # of single steps; for section 4.1.5
 POINTS = 100  # a curve has at most so many
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 46, 106, 22, 32  # of a panel and its margins
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, LETTERS = 460, 250, 46, 106, 22, 32, 24  # of panels, margins, labels
 KEY = '<svg class="key {}" viewBox="0 0 32 8"><path class="line" d="M0 4h32"/></svg>{}'  # style and name of a curve
 ACROSS, DOWN, TILE = 6, 4, 66  # of dogs in a picture, and the pixels of one with its gap
 # Colour (Okabe and Ito's) and dash both tell the variant, for colour-blind readers.
@@ -78,42 +78,16 @@ text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--paper);strok
 .hover{stroke:var(--ink);stroke-width:5px;opacity:0}.scroll{overflow-x:auto;background:linear-gradient(270deg,
 var(--paper) 40%,#0000) 100%/3em 100% no-repeat local,linear-gradient(270deg,#8888,#0000) 100%/1em 100% no-repeat}
 table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-nums}tbody{border-top:1px solid}
-td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}
+td,th{padding:.2em .6em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left;
+position:sticky;left:0;background:var(--paper)}@media(max-width:30em){td:first-child{white-space:normal;min-width:9em}}
 """
 
 
 # Reading a run ------------------------------------------------------------------------------------------------
-def read_columns(path):
-    """One of FILES -> {column: [(step, value)]}, "count", "fingerprint" and those of PANELS; prints what is left out.
+def read_run(folder):
+    """A run folder -> folder, name, variant, seed, key, facts, size, attention_at; None if it can't be read.
 
-    The gamma of a network's second layer with attention is "gamma_g 2".  Raises OSError.
-    """
-    columns, bad = defaultdict(dict), []
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    head, *rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()] or [[]]  # no half last line
-    for cells in rows:
-        try:
-            row = {n: cell.split(maxsplit=-1 if "gamma" in n else 0) for n, cell in zip(head, cells, strict=True)}
-            drawn = ((name, *pair) for name in {"count", *PANELS} & row.keys() for pair in enumerate(row[name], 1))
-            values = {f"{name} {layer}".removesuffix(" 1"): float(cell) for name, layer, cell in drawn}
-            if not 0 < (step := int(row["step"][0])) < 1e9 or not all(abs(value) < 1e30 for value in values.values()):
-                raise ValueError
-            columns["fingerprint"][step] = "".join(row.get("fingerprint", []))[:12]  # a control's name may follow
-            for name, value in values.items():
-                columns[name][step] = abs(value) if "gamma" in name else value
-        except (LookupError, ValueError):
-            bad.append(",".join(cells))
-    told = [f"{len(bad)} of {len(rows)} rows ({first!r:.80})" for first in bad[:1]]
-    told += [f"no column {name}" for name in FILES[path.name] if name not in head]
-    if told or not rows:
-        print(f"left out: {path}: {', '.join(told) or 'no rows'}")
-    return {name: sorted(points.items()) for name, points in columns.items()}
-
-
-def read_run(folder, first):
-    """A run folder -> folder, name, variant, seed, key, facts, size, last, points {column: [(step, value)]}; or None.
-
-    Runs of one key differ in nothing but their seeds.  Facts are texts to show.  first: {file: how it was measured}.
+    Runs of one key differ in nothing but their seeds.  Facts are texts to show.
     """
     one = Namespace(folder=folder, points=defaultdict(list), last=0)
     one.name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # the locale may have read it as ASCII
@@ -121,30 +95,68 @@ def read_run(folder, first):
         config = read_config(folder)
         options, code = config["options"], config.get("code") or {}
         one.size, one.seed, one.variant = int(config["size"]), int(options["seed"]), variant(Namespace(**options))
+        one.attention_at = list(dict.fromkeys(map(int, options["attn_at"])))  # each once, as the networks have them
         alike = {"seed", "no_gen_attn", "no_disc_attn", "fid_every", "real_stats", "inception"}  # or told elsewhere
         facts = {f"--{n.replace('_', '-')}": str(options[n]) for n in sorted(options.keys() - CHANGEABLE - alike)}
         facts |= {"photos": f"{config['photos_sha256']:.12}", "code": f"{code.get('sha256', '')}"}
         facts["changed at"] = "; ".join(config.get("changes", []))
         one.key, one.facts = str((one.variant, facts)), {"seeds": str(one.seed), **facts}
         one.facts["commit"] = f"{code.get('commit')}{', changed' * code['changed']}" if code else ""
+        return one
     except Exception as error:  # a file edited by hand may hold anything
-        print(f"left out: {error if isinstance(error, UserError) else f'{folder}/config.json: {error!r}'}")
-        return None
-    for name in (name for name in FILES if name == "log.csv" or os.path.lexists(folder / name)):
+        hint = f"; there are runs in it: try {folder}/*" if any(folder.glob("*/config.json")) else ""
+        print(f"left out: {error if isinstance(error, UserError) else f'{folder}/config.json: {error!r}'}{hint}")
+
+
+def read_rows(run, name):
+    """A run's file of FILES -> {step: ((count, fingerprint), {"kid" or "gamma_g 16": value})}; tells what it omits."""
+    path, kept, bad = run.folder / name, {}, []
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        if name == "log.csv" or os.path.lexists(path):
+            print(f"left out: {path}: {explain(error)}")
+        return {}
+    head, *rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()] or [[]]  # no half last line
+    names = {n: [f"{n} {r}" for r in run.attention_at] if "gamma" in n else [n] for n in ("count", *PANELS)}
+    for cells in rows:
         try:
-            columns = read_columns(folder / name)
-            measured = [sorted({value for _, value in columns.pop(n, [])}) for n in ("count", "fingerprint")]
-            if columns and first.setdefault(name, measured) != measured:
-                raise ValueError(
-                    "measured with another count, seed or weights, or other real pictures, than the runs before"
-                )
-        except (OSError, ValueError) as error:
-            print(f"left out: {folder / name}: {explain(error)}")
-            continue
-        one.facts[f"pictures, {name}"] = " or ".join(f"{count:,.0f}" for count in measured[0])
-        one.last = max([one.last, *(points[-1][0] for points in columns.values())])
-        one.points |= columns
-    return one if one.last else None
+            row = dict(zip(head, map(str.strip, cells), strict=True))
+            pairs = (pair for n in names if row.get(n) for pair in zip(names[n], row[n].split(), strict=True))
+            values = {column: abs(float(cell)) if "gamma" in column else float(cell) for column, cell in pairs}
+            if not 0 < (step := int(row["step"])) < 1e9 or not all(abs(value) < 1e30 for value in values.values()):
+                raise ValueError
+            count = f"{values.pop('count'):,.0f}" if "count" in FILES[name] else ""
+            kept[step] = (count, row.get("fingerprint", "")[:12]), values  # a control's name may follow
+        except (LookupError, ValueError):
+            bad.append(",".join(cells))
+    told = [f"{len(bad)} of {len(rows)} rows ({first!r:.80})" for first in bad[:1]]
+    told += [f"no column {column}" for column in FILES[name] if column not in head]
+    if told or not rows:
+        print(f"left out: {path}: {', '.join(told) or 'no rows'}")
+    return kept
+
+
+def read_runs(folders):
+    """Run folders -> [read_run()] with last and points {column: [(step, value)]}; prints what is left out.
+
+    Each file votes for how most of its rows were measured, and only what was measured as most files say is drawn.
+    """
+    folders = {folder.resolve(): folder for folder in folders if not os.path.isfile(folder)}.values()  # each once
+    runs = [run for folder in folders if (run := read_run(folder))]
+    for name in FILES:
+        files = [(run, rows) for run in runs if (rows := read_rows(run, name))]
+        usual = mode([mode(how for how, _ in rows.values()) for _, rows in files] or [None])  # the first of equals
+        for run, rows in files:
+            if odd := [how[0] for how, _ in rows.values() if how != usual]:
+                why = f"count {odd[0]}, the others {usual[0]}" if odd[0] != usual[0] else "other photos, seed, weights"
+                print(f"left out: {run.folder / name}: {len(odd)} of {len(rows)} rows ({why})")
+            for step in sorted(step for step, (how, _) in rows.items() if how == usual):
+                run.facts[f"pictures, {name}"] = usual[0]
+                for column, value in rows[step][1].items():
+                    run.points[column].append((step, value))
+                    run.last = max(run.last, step)
+    return [run for run in runs if run.last]
 
 
 def group(runs):
@@ -152,7 +164,11 @@ def group(runs):
     order, groups, twins = list(VARIANTS), defaultdict(list), Counter((one.key, one.seed) for one in runs)
     for one in sorted(runs, key=lambda one: (order.index(one.variant), one.seed)):
         groups[one.key, one.name if twins[one.key, one.seed] > 1 else ""].append(one)  # equal seeds stand alone
-    kinds, names = zip(*((members[0].variant, members[0].name) for members in groups.values()), strict=True)
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(one.name)) for one in runs])
+    kinds, names = [members[0].variant for members in groups.values()], []
+    for first, *others in groups.values():
+        name, seeds = os.path.relpath(first.name, common), [str(one.seed) for one in (first, *others)]
+        names.append(f"{name.removesuffix(f'-{seeds[0]}')}, seeds {', '.join(seeds)}" if others else name)
     unique = len(set(kinds)) == len(kinds)
     styles = [f"s{order.index(kind) if unique else place % 8}" for place, kind in enumerate(kinds)]
     return list(zip(kinds if unique else names, styles, groups.values(), strict=True))
@@ -202,7 +218,8 @@ def draw(curves, last, unit="", include=(), stops=()):
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.06 * abs(high) or 0.5
     low, high = low - room * (low not in include), high + room * (high == low or high not in include)
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    short = {label: label.replace(", seeds", "")[:LETTERS] for label, *_ in curves}
+    right, bottom = WIDTH - max(RIGHT, *(14 + 6.5 * len(label) for label in short.values())), HEIGHT - BOTTOM
 
     def x(step):
         return round(LEFT + (right - LEFT) * step / last, 1)
@@ -231,7 +248,7 @@ def draw(curves, last, unit="", include=(), stops=()):
         parts.append(f'<polygon class="band {style}" points="{" ".join(upper + lower[::-1])}"/>')
         parts.append(f'<polyline class="line {style}" points="{" ".join(line)}"/>')
         parts.append(f'<path class="leader {style}" d="M{line[-1]}L{end + 12} {heights[-1]}"/>')
-        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(label[-14:])}</text>')
+        parts.append(f'<text x="{end + 14}" y="{heights[-1] + 4}">{escape(short[label])}</text>')
     rows = [[] for _ in stops]  # of triangles: those that would hide each other are stacked
     for step, style in stops:
         place, row = next(pair for pair in enumerate(rows) if all(abs(x(step) - other) >= 10 for other in pair[1]))
@@ -253,7 +270,7 @@ def tell(point):
 
 
 def title(column):
-    return PANELS[column.split()[0]][0] + "".join(f", layer {number}" for number in column.split()[1:])
+    return PANELS[column.split()[0]][0] + "".join(f" at {side}x{side}" for side in column.split()[1:])
 
 
 def panel(column, groups, last):
@@ -321,10 +338,12 @@ def when_to_stop(groups, columns):
 def page(runs):
     """All of it for runs that read_run gave -> HTML."""
     groups, last = group(runs), max(one.last for one in runs)
-    columns = sorted({c for one in runs for c in one.points}, key=lambda c: (list(PANELS).index(c.split()[0]), c))
+    columns = sorted({c for one in runs for c in one.points}, key=lambda c: ([*PANELS].index(c.split()[0]), len(c), c))
     measures, stops = ([column for column in some if column in columns] for some in (MEASURES, STOPS))
     head, *results = zip(["", *map(title, columns)], *figures(groups, columns), strict=True)
-    steps = [step for step in sorted({*ARTICLE, *(one.last for one in runs)}) if step <= last]
+    samples = {int(path.stem) for one in runs for path in (one.folder / "samples").glob("[0-9]" * 6 + ".png")}
+    few = sorted(samples)[:: -len(samples) // 4 or -1] if last < ARTICLE[1] else []  # up to four, for a short run
+    steps = [step for step in sorted({*ARTICLE, *few, *(one.last for one in runs)}) if step <= last]
     by_step = [[[f"step {step:,}"], *figures(groups, measures, step)] for step in steps if measures]
     rows = [[picture(runs[0], step, f"{label}, step {step:,}") for label, _, runs in groups] for step in steps]
     pictures = "".join(f'<div class="pictures">{"".join(row)}</div>' for row in rows)
@@ -342,7 +361,7 @@ section 4 looks at; triangles on the axis tell where each run stops improving, b
 {table(["variant", "seed", "steps", *(f"{title(c)} stops" for c in stops), "run"], when_to_stop(groups, stops))}
 <p class="note">A curve stops improving where it has fallen by 95 % of all that it ever falls, counted from the highest
 of the first half of its points; of noise, too, so compare the seeds. Not yet: that is in the run's last fifth. In
-brackets: the last column's own value there, or where it was measured next to that.</p>
+brackets: {"".join(map(title, stops[-1:]))} there, or where it was measured next to that.</p>
 <h2>Step by step (sections 4.1.1 to 4.1.4)</h2>
 {table(["", *map(title, measures)], *by_step) if by_step else ""}
 <p class="note">The first {ACROSS * DOWN} dogs of each grid of samples, unselected, of each variant's first seed.</p>
@@ -355,8 +374,7 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
-    first, folders = {}, {folder.resolve(): folder for folder in args.runs}.values()  # each once, whatever its path
-    if not (runs := [run for folder in folders if (run := read_run(folder, first))]):
+    if not (runs := read_runs(args.runs)):
         raise UserError("none of these folders holds a run with figures: name some that train.py made")
     with atomic_write(args.out) as temporary:
         temporary.write_text(page(runs), encoding="utf-8", errors="backslashreplace")

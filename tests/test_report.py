@@ -24,7 +24,7 @@ def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), 
     """A run folder as train.py and evaluate.py leave it, with the options of a command line."""
     options = train.parse_options(["--data", str(ROOT / "tests"), "--out", str(folder), *arguments])
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    options["attn_at"] = [32]
+    options["attn_at"] = [32] if options["no_disc_attn"] else [16, 32]
     (folder / "samples").mkdir(parents=True)
     config = {"options": options, "size": 64, "photos": 2, "photos_sha256": photos}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -35,6 +35,14 @@ def make_run(folder, *arguments, d_loss=((500, 1.2), (1000, 0.9)), distance=(), 
     if distance:
         (folder / "metrics.csv").write_text(METRICS + "".join(rows), encoding="utf-8")
     Image.new("RGB", (530, 530), "red").save(folder / f"samples/{d_loss[-1][0]:06d}.png")
+    return folder
+
+
+def make_whole_run(folder, *arguments):
+    """A run with a file of every kind that the page draws."""
+    make_run(folder, *arguments, distance=[(500, 200), (1000, 90)])
+    shutil.copy(folder / SHEETS[1], folder / SHEETS[0])
+    (folder / "fid.csv").write_text("step,count,fingerprint,fid\n500,5000,0a1b,80.5\n1000,5000,0a1b,41.25\n")
     return folder
 
 
@@ -80,7 +88,10 @@ def test_figures_on_the_page_are_those_of_the_files_and_seeds_are_averaged(tmp_p
         "step 1,000\nfull: 92.0 ± 2.0\nno-disc-attn: 120.0",
     ]
     assert tips(page, "Loss of D")[0] == "step 500\nfull: 1.30 ± 0.10\nno-disc-attn: 1.20"
-    assert tips(page, "|Gamma| in G, layer 2") == ["step 500\nfull: 0.300", "step 1,000\nfull: 0.300"]
+    assert tips(page, "|Gamma| in G at 32x32") == [
+        "step 500\nfull: 0.300\nno-disc-attn: 0.100",
+        "step 1,000\nfull: 0.300\nno-disc-attn: 0.100",
+    ]
     final = results_of(page, "full")
     assert (final["seeds"], final["EfficientNet distance"], final["Loss of D"]) == (
         "1; 2",
@@ -111,6 +122,24 @@ def test_only_figures_measured_alike_are_drawn_together(tmp_path, monkeypatch, c
     assert re.findall("left out: (.*?): ", capsys.readouterr().out) == [str(runs[1] / file)]
 
 
+@pytest.mark.parametrize("file", ["metrics.csv", "fid.csv"])
+def test_how_most_runs_were_measured_decides_and_not_the_first_run(tmp_path, monkeypatch, capsys, file):
+    column, title = {"metrics.csv": ("distance", "EfficientNet distance"), "fid.csv": ("fid", "FID")}[file]
+    runs = [make_run(tmp_path / str(n), f"--seed={n}") for n in (1, 2, 3)]
+    many_odd = "".join(f"{step},30,9,a\n" for step in (100, 200, 300, 400))
+    mixed = "250,30,9,a\n500,60,50,a\n1000,60,30,a\n1500,60,20,b\n"
+    for run, rows in zip(runs, (many_odd, "500,60,40,a\n1000,60,20,a\n", mixed), strict=True):
+        (run / file).write_text(f"step,count,{column},fingerprint\n{rows}")
+    page = make_page(monkeypatch, *runs)
+    assert tips(page, title) == ["step 500\nfull: 45.0 ± 5.0", "step 1,000\nfull: 25.0 ± 5.0"]
+    assert results_of(page, "full")[f"pictures, {file}"] == "; 60"
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        f"left out: {runs[0] / file}: 4 of 4 rows (count 30, the others 60)",
+        f"left out: {runs[2] / file}: 2 of 4 rows (count 30, the others 60)",
+    ]
+    assert [len(tips(make_page(monkeypatch, *pair), title)) for pair in (runs[:2], runs[1::-1])] == [4, 2]  # a tie
+
+
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--batch=3"), make_run(tmp_path / "c", photos="ab" * 5)]
     (tip, _) = tips(make_page(monkeypatch, *runs), "Loss of D")
@@ -128,7 +157,7 @@ def test_runs_of_other_code_or_of_equal_seeds_are_curves_of_their_own(tmp_path, 
         (run / "config.json").write_text(json.dumps(config))
     page = make_page(monkeypatch, *runs)
     assert tips(page, "Loss of D")[0].count("1.20") == 2
-    one, two = (results_of(page, str(run)) for run in (runs[0], runs[2]))
+    one, two = (results_of(page, label) for label in ("a, seeds 1, 2", "c, seeds 2, 3"))
     assert [one[name] for name in ("seeds", "code", "commit")] == ["1; 2", "old", "old1"]
     assert [two[name] for name in ("seeds", "code", "commit")] == ["2; 3", "new", "new1, changed"]
 
@@ -137,12 +166,28 @@ def test_runs_that_differ_in_options_have_their_own_styles_and_rows_tell_the_opt
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--r1=3"), make_run(tmp_path / "c", "--no-disc-attn")]
     page = make_page(monkeypatch, *runs)
     assert len(set(re.findall(r'"line (s\d)"', page))) == 3
-    assert [results_of(page, str(run))["--r1"] for run in runs] == ["0.2", "3.0", "0.2"]
-    assert "--ema" not in results_of(page, str(runs[0]))  # all have the same
+    assert [results_of(page, run.name)["--r1"] for run in runs] == ["0.2", "3.0", "0.2"]
+    assert "--ema" not in results_of(page, "a")  # all have the same
     config = json.loads((runs[0] / "config.json").read_text())
     (runs[0] / "config.json").write_text(json.dumps(config | {"changes": ["step 600: r1 0.2 -> \ud800"]}))
     page = make_page(monkeypatch, *runs)
-    assert [results_of(page, str(run))["changed at"] for run in runs] == ["step 600: r1 0.2 -&gt; \\ud800", "", ""]
+    assert [results_of(page, run.name)["changed at"] for run in runs] == ["step 600: r1 0.2 -&gt; \\ud800", "", ""]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_labels_begin_behind_what_all_paths_share_and_end_with_the_seeds_of_a_mean(tmp_path, monkeypatch, absolute):
+    runs = [make_run(tmp_path / f"deep/short/full-{seed}", f"--seed={seed}", "--r1=3") for seed in (1, 2)]
+    runs += [
+        make_run(tmp_path / "deep/full"),
+        make_run(tmp_path / "deep/no-attention-in-the-discriminator", "--batch=3"),
+    ]
+    page = make_page(monkeypatch, *(run if absolute else run.relative_to(tmp_path) for run in runs))
+    labels = ["full", "no-attention-in-the-discriminator", "short/full, seeds 1, 2"]
+    assert sorted(re.findall("</svg>([^<]+)</th>", page.split("</table>")[0])) == labels
+    panel = page.split("<h3>Loss of D</h3>")[1].split("</figure>")[0]
+    ends = re.findall(r'<text x="([0-9.]+)" y="[0-9.]+">([^<]+)</text>', panel)[2:]
+    assert sorted(label for _, label in ends) == ["full", "no-attention-in-the-disc", "short/full 1, 2"]
+    assert all(float(x) + 6.2 * len(label) < report.WIDTH for x, label in ends)  # letters of 12 pixels are 6 wide
 
 
 def test_one_run_by_two_paths_counts_once(tmp_path, monkeypatch):
@@ -211,6 +256,36 @@ def test_the_page_says_where_each_run_stops_improving_and_the_distance_there(tmp
     assert row[2:4] == ["not yet", "4,000 (160.0)"]
 
 
+def test_the_page_names_the_figure_in_brackets(tmp_path, monkeypatch):
+    run = make_whole_run(tmp_path / "run")
+    assert "brackets: EfficientNet distance there" in make_page(monkeypatch, run)
+    (run / "metrics.csv").unlink()
+    assert "brackets: FID there" in make_page(monkeypatch, run)
+
+
+@pytest.mark.parametrize("last,shown", [(40, [20, 40]), (160, [40, 80, 120, 160]), (2000, [500, 1000, 1500, 2000])])
+def test_a_short_run_shows_few_of_its_samples_evenly(tmp_path, monkeypatch, last, shown):
+    run = make_run(tmp_path / "run", d_loss=[(last, 1.0)])
+    every = {2000: 500}.get(last, 20)
+    for step in range(every, last, every):
+        Image.new("RGB", (530, 530)).save(run / f"samples/{step:06d}.png")
+    page = make_page(monkeypatch, run)
+    assert re.findall(r'<img alt="(.*?)"', page) == [f"full, step {step:,}" for step in shown]
+
+
+def test_each_gamma_stands_in_the_panel_of_its_size(tmp_path, monkeypatch):
+    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two")
+    for run, sizes, gamma in ((one, [16, 8], "0.25 -0.5"), (two, [16], "0.75")):  # in the log's order
+        config = json.loads((run / "config.json").read_text())
+        config["options"]["attn_at"] = sizes
+        (run / "config.json").write_text(json.dumps(config))
+        (run / "log.csv").write_text(LOG + f"500,1,1,0.5,0.5,{gamma},,90,\n")
+    page = make_page(monkeypatch, one, two)
+    assert re.findall(r"<h3>(\|Gamma.*?)</h3>", page) == ["|Gamma| in G at 8x8", "|Gamma| in G at 16x16"]
+    assert tips(page, "|Gamma| in G at 8x8") == ["step 500\none: 0.500"]
+    assert tips(page, "|Gamma| in G at 16x16") == ["step 500\none: 0.250\ntwo: 0.750"]
+
+
 def test_many_rows_become_few_points_with_the_same_mean():
     points = [(step, float(step % 7)) for step in range(1, 1201)]
     means = report.averages([points])
@@ -253,14 +328,6 @@ BROKEN_TABLES = BROKEN | {
 }
 EDITS = [{"size": "large"}, {"size": 1e999}, {"options": {}}, {"options": {"seed": [1]}}, {"photos_sha256": [7]},
          {"code": 5}, {"code": {"sha256": 5}}, {"changes": 3}]  # fmt: skip
-
-
-def make_whole_run(folder, *arguments):
-    """A run with a file of every kind that the page draws."""
-    make_run(folder, *arguments, distance=[(500, 200), (1000, 90)])
-    shutil.copy(folder / SHEETS[1], folder / SHEETS[0])
-    (folder / "fid.csv").write_text("step,count,fingerprint,fid\n500,5000,0a1b,80.5\n1000,5000,0a1b,41.25\n")
-    return folder
 
 
 def test_fid_csv_and_density_and_coverage_are_drawn_and_the_two_distances_have_names(tmp_path, monkeypatch):
@@ -323,6 +390,15 @@ def test_a_run_of_a_broken_config_is_left_out_in_one_line(tmp_path, monkeypatch,
     assert rows_of(page, "full") and "no-gen-attn," not in page and page.count("<img") == 2
     with pytest.raises(UserError):
         make_page(monkeypatch, bad)
+
+
+def test_files_beside_runs_are_passed_over_and_a_folder_of_runs_is_told(tmp_path, monkeypatch, capsys):
+    run, _ = make_run(tmp_path / "run"), make_run(tmp_path / "short/full-1")
+    (tmp_path / "old.html").touch()
+    page = make_page(monkeypatch, "old.html", run, "short")
+    left_out, _ = capsys.readouterr().out.splitlines()
+    assert left_out.startswith("left out: short: ") and left_out.endswith(" try short/*")
+    assert page == make_page(monkeypatch, run)
 
 
 @pytest.mark.parametrize("gone", [["metrics.csv", "fid.csv", *SHEETS], ["log.csv"], ["log.csv", "metrics.csv"]])

@@ -303,8 +303,7 @@ def draw_sheet(name, folders):
 
 def draw_curves(folders):
     """Four panels of experiment/report.py, which has the rest."""
-    first = {}
-    runs = [run for folder in folders if (run := report.read_run(folder, first))]
+    runs = report.read_runs(folders)
     if not runs:
         raise UserError("none of these folders holds a run with figures")
     groups = report.group(runs)

@@ -90,6 +90,13 @@ def device_name(name):
     return name
 
 
+def html_file(name):
+    """A type for an option: the path of a page to write.  Another ending would be a slip, and might be a photo's."""
+    if not name.lower().endswith(".html"):
+        raise argparse.ArgumentTypeError(f"{name} doesn't end in .html")
+    return Path(name)
+
+
 class Progress:
     """A line about long work: rewritten in place on a terminal, printed every few seconds elsewhere."""
 

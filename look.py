@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import Parser, run_script
+from common import Parser, html_file, run_script
 from files import atomic_write
 from snapshots import PRETRAINED, find_snapshot, latents, list_snapshots, load_generator
 
@@ -85,7 +85,7 @@ def main():
     parser = Parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, nargs="?", default=PRETRAINED, metavar="RUN", help="a run folder, or a snapshot (.pt)")
-    add("--out", type=Path, help="the page to write; default: look.html in the run folder, or here")
+    add("--out", type=html_file, help="the page to write; default: look.html in the run folder, or here")
     args = parser.parse_args()
     paths, folder = [find_snapshot(args.run)], Path()
     if args.run.suffix != ".pt":

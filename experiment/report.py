@@ -20,7 +20,7 @@ from statistics import fmean, mode
 
 from PIL import Image
 
-from common import Parser, UserError, run_script
+from common import Parser, UserError, html_file, run_script
 from config import CHANGEABLE, read_config, variant
 from data import explain, read_image
 from files import atomic_write
@@ -372,7 +372,7 @@ brackets: {"".join(map(title, stops[-1:]))} there, or where it was measured next
 def main():
     parser = Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of train.py")
-    parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
+    parser.add_argument("--out", type=html_file, default=Path("report.html"), help="the page to write")
     args = parser.parse_args()
     if not (runs := read_runs(args.runs)):
         raise UserError("none of these folders holds a run with figures: name some that train.py made")

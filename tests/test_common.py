@@ -15,6 +15,7 @@ import common
 import data
 import fid
 import files
+import look
 import sample
 import train
 from common import Parser, Progress, UserError, number, run_script
@@ -229,6 +230,16 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path):
         pass
     with lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("script", [look, report])
+def test_a_page_is_never_written_over_a_picture(script, tmp_path, monkeypatch):
+    photo = tmp_path / "dog.png"
+    photo.write_bytes(b"a dog")
+    monkeypatch.setattr(sys, "argv", [script.__name__, "runs/full", "--out", str(photo)])
+    with pytest.raises(UserError, match=r"dog.png doesn't end in .html"):
+        script.main()
+    assert photo.read_bytes() == b"a dog"
 
 
 def test_where_nothing_can_be_locked_the_work_is_done_without(tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ lint: .venv/ready
 	$(PY) -m ruff format --check .
 
 bench: .venv/ready
-	$(PY) tools/bench.py
+	$(PY) -m tools.bench
 
 # A training killed 50 times, then ten minutes of bad options and broken files.
 torture: .venv/ready

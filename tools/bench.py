@@ -1,7 +1,7 @@
 """How fast is it here?  A markdown table, in under three minutes on two idle CPU cores.
 
-    python tools/bench.py
-    python tools/bench.py --device cuda --rounds 20
+    python -m tools.bench
+    python -m tools.bench --device cuda --rounds 20
 
 Ways of doing the same take turns, and the median of each counts: ratios hold, speeds are this machine's.
 """
@@ -21,8 +21,6 @@ from PIL import Image
 from torch.nn import functional as F
 
 import distances
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fid
 import train
 from attention import attend, attend_fast

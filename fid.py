@@ -127,11 +127,8 @@ def run_distances(run, real, inception, device, seed, count):
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     kept = re.findall(rf"^(\d+),{count},(\d+\.\d+),{fingerprint}$", text, re.MULTILINE)
     distances = {int(step): float(distance) for step, distance in kept}
-    shared = [
-        list_snapshots(run),
-        distances,
-    ]  # process 0's, because a run that is still training goes on writing snapshots
-    if dist.is_initialized():
+    shared = [list_snapshots(run), distances]
+    if dist.is_initialized():  # process 0's count, because a run that is still training goes on writing snapshots
         dist.broadcast_object_list(shared)
     paths, distances = shared
     for step in sorted(paths):
@@ -202,7 +199,8 @@ def main():
                 np.savez(file, **moments[real]._asdict())  # mu and sigma, as pytorch-fid reads them, and count
     else:
         if rank() == 0 and any(side.count and side.count <= FEATURES for side in moments.values()):
-            print("warning: FID of so few pictures is too high: compare equal counts, or by --kid", file=sys.stderr)
+            advice = "compare equal counts, or two folders with --kid"
+            print(f"warning: with so few pictures FID is too high: {advice}", file=sys.stderr)
         if options.kid:
             result["kid"], result["kid_error"] = squared_mmd(gather(features[real]), gather(features[fake]))
             say(f"KID: {result['kid']:.6f} +- {result['kid_error']:.6f}")

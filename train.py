@@ -262,7 +262,7 @@ def parse_options(arguments=None):
     add("--lr-d", type=number(float, 0, 1), help="learning rate of the discriminator (Adam); default: 0.0256 / width")
     add("--betas", type=number(float, 0, 0.9999), nargs=2, default=[0.0, 0.99], metavar="B", help="Adam's")
     add("--r1", type=number(float, 0), default=0.2, metavar="R1", help="D pays R1/2 |gradient|^2; 0: none")
-    add("--translation", type=number(float, 0, 0.5), default=0.125, help="D sees pictures moved by up to this part")
+    add("--translation", type=number(float, 0, 0.5), default=0.125, help="the most that D's input is moved, in sides")
     add("--spectral-norm", action="store_true", help="on every convolution of both networks, as in SAGAN; in float32")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay per step of the averaged generator")
     add("--precision", choices=("fp32", "bf16"), help="default: bf16 where the device has it")

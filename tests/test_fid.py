@@ -337,7 +337,7 @@ def test_the_command_prints_what_pytorch_fid_prints_and_kid_before_it(tmp_path, 
     assert value_of(out) == pytest.approx(pair["exact"], rel=2e-5)
     assert value_of(out) == pytest.approx(pair["pytorch_fid"], rel=5e-5)
     assert value_of(out, "KID") > 0
-    assert "by --kid" in err and err.count("numbers differ from others'") == 1
+    assert "with --kid" in err and err.count("numbers differ from others'") == 1
 
 
 def test_two_processes_give_the_statistics_and_distances_of_one(tmp_path, weights, ten_steps):

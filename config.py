@@ -141,3 +141,13 @@ def kept_config(folder):
         return sound(load_checkpoint(path)["config"]) if path.exists() else read_config(folder)
     except (KeyError, TypeError):
         raise UserError(f"{path}: no checkpoint of train.py") from None
+
+
+def is_of(snapshot, config):
+    """Whether a snapshot comes from the run with this config: all that can't change in a run is the same."""
+    fixed = config["options"].keys() - CHANGEABLE - TUNABLE
+    try:
+        options = sound(load_checkpoint(snapshot)["config"])["options"]
+    except (UserError, KeyError, TypeError):
+        return True  # one that can't be read tells nothing
+    return all(options.get(key) == config["options"][key] for key in fixed)

@@ -25,10 +25,10 @@ import torch.distributed as dist
 from torch.nn.utils import get_total_norm
 
 from common import Progress, UserError
-from config import kept_config, list_changes, make_config
+from config import is_of, kept_config, list_changes, make_config
 from files import atomic_write, load_checkpoint, lock, save_checkpoint
 from parallel import any_rank, rank, world_size
-from snapshots import generate, image_grid
+from snapshots import generate, image_grid, list_snapshots
 
 MILESTONES = {500, 1000, 2500, 5000, 10000, 15000, 20000, 24000, 30000}  # section 4 looks at all but 1000
 COLUMNS = ["step", "d_loss", "g_loss", "d_real", "d_fake", "gamma_g", "gamma_d", "images_per_s"]
@@ -77,6 +77,7 @@ class Run:
     def load(self):
         """Put the checkpoint, if there is one, into the networks and optimisers, and cut the log back to it."""
         path, options, config = self.path / "checkpoint.pt", self.options, self.config
+        snapshots = list_snapshots(self.path)
         before = kept_config(self.path) if options.resume else config
         if before["photos_sha256"] != config["photos_sha256"]:
             raise UserError(f"{options.data} doesn't hold the pictures that {self.path} began with: see --data")
@@ -90,13 +91,15 @@ class Run:
                 other_code = config["code"]["sha256"] != before["code"]["sha256"]
             except Exception as error:  # torch raises many kinds here
                 raise UserError(f"{path} doesn't fit this run ({error})") from None
+            if snapshots and not is_of(snapshots[min(snapshots)], config):
+                raise UserError(f"{path}: of another run than the snapshots beside it; put back the one of this run")
             if options.steps < self.done:
                 raise UserError(f"{self.path} has done {self.done:,} steps: --steps must be as many, or more")
             if other_code and rank() == 0:
                 print(f"warning: {self.path} was begun with other code; now it is a mixture", file=sys.stderr)
             self.gan.optimizer_g.param_groups[0]["lr"] = options.lr_g  # the checkpoint's may be another
             self.gan.optimizer_d.param_groups[0]["lr"] = options.lr_d
-        elif len(list(self.path.glob("snapshots/*.pt"))) > 1:  # one: killed before its first checkpoint
+        elif len(snapshots) > 1:  # one: killed before its first checkpoint
             raise UserError(f"{path} is gone, so the run can't go on; begin another in another folder (--out)")
         if rank() == 0:
             with atomic_write(self.path / "config.json") as temporary:

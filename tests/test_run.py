@@ -461,6 +461,18 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_log_is_left_alone(bro
     assert (out / "log.csv").read_bytes() == log
 
 
+def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_lost(begin, tmp_path):
+    mine, other = begin(tmp_path / "mine"), begin(tmp_path / "other", "--seed=1")
+    (mine / "checkpoint.pt").write_bytes((other / "checkpoint.pt").read_bytes())
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"checkpoint.pt: of another run"):
+        resume(mine, "--steps=12")
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+    for snapshot in (mine / "snapshots").iterdir():  # these tell nothing
+        snapshot.write_bytes(b"broken")
+    resume(mine, "--steps=12")
+
+
 def test_a_run_that_lost_its_checkpoint_keeps_its_log(begin, tmp_path):
     out = begin(tmp_path / "run")
     log = (out / "log.csv").read_bytes()

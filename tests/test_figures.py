@@ -98,6 +98,16 @@ def test_every_picture_of_the_pages_is_there_and_the_help_tells_where_it_comes_f
     assert {sheet for sheet, *_ in figures.SHEETS.values()} < told
 
 
+def test_every_table_of_the_pages_has_rows_as_wide_as_its_head():
+    for page in (page for folder in (".", "docs", "experiment") for page in (figures.ROOT / folder).glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+        assert len(tables) == len(re.findall(r"^\|(?: --- \|)+$", text, re.MULTILINE))
+        for table in tables:
+            head, rule, *rows = table.splitlines()
+            assert rows and set(rule) == set("|- ") and {row.count("|") for row in (head, *rows)} == {rule.count("|")}
+
+
 def test_a_sheet_has_the_first_dogs_of_the_runs_samples(command, ten_steps, monkeypatch):
     monkeypatch.setitem(figures.SHEETS, "strip", ("docs/strip.png", (4,), (2, 3), 2))
     sheet = np.array(Image.open(command("strip", ten_steps) / "docs/strip.png"))

@@ -1,7 +1,7 @@
 """What if attention could not choose where to look?  Run any script with the attention of G replaced.
 
-    python -m experiment.controls uniform train --data datasets/dogs64-train --out runs/uniform-1 --seed 1
-    python -m experiment.controls uniform experiment.evaluate datasets/dogs64-test runs/uniform-1
+    python -m experiment.controls uniform train --data datasets/dogs64-train --out runs/uniform_1 --seed 1
+    python -m experiment.controls uniform experiment.evaluate datasets/dogs64-test runs/uniform_1
     python -m experiment.controls gamma=0.5 sample --out half.png
 
 - uniform: every position looks at all positions alike, so that it gets the mean of all values;

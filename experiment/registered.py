@@ -2,9 +2,10 @@
 
     python -m experiment.registered experiment/results/*
 
-The folders are named variant-seed, as those of `make ablation`; others are left out.  Prints two Markdown tables: the
-variants' means, and the answers.  Before a question has all its seeds, with all four variants measured, nothing but
-their number is printed of it, because one could stop when an answer pleases.
+The folders are named variant-seed, as those of `make ablation`, and control_seed; others are left out.  Prints two
+Markdown tables: the means of the variants and of the controls (experiment/controls.py), and the answers.  Before a
+question has all its seeds, with all four variants measured, nothing but their number is printed of it, because one
+could stop when an answer pleases.
 
 "p, exact" is that of a permutation test within the seeds: figures never go from one seed to another.  In questions 1
 to 3 the label "in both" goes to each of the four runs of a seed, in all combinations of the seeds (4^8).  In 4 and 5
@@ -40,27 +41,32 @@ BESIDE = [(f"effect of G, {name} late", name, END, IN_G, LATE) for name in ("pre
 
 
 def read_runs(folders):
-    """Run folders -> {(variant, seed): rows of metrics.csv}.  Raises UserError if they were measured differently."""
+    """Run folders -> {(variant or control, seed): rows of metrics.csv}.  Raises UserError if measured differently."""
     runs, measured = {}, set()
     for folder in (folder for folder in folders if folder.is_dir()):
-        options = Namespace(**read_config(folder)["options"])
-        if folder.name != f"{variant(options)}-{options.seed}":
-            print(f"left out, for its name: {folder}, seed {options.seed} of {variant(options)}")
+        config = read_config(folder)
+        options, control = Namespace(**config["options"]), config.get("code", {}).get("control", "")
+        name = control or variant(options)
+        if folder.name != f"{name}{'_' if control else '-'}{options.seed}":
+            print(f"left out, for its name: {folder}, seed {options.seed} of {name}")
             continue
-        rows = runs[variant(options), options.seed] = read_metrics(folder / "metrics.csv")
-        measured |= {(row["count"], row["fingerprint"]) for row in rows.values() if options.seed in EARLY}
+        rows = runs[name, options.seed] = read_metrics(folder / "metrics.csv")
+        if control or options.seed in EARLY:
+            for row in rows.values():
+                crops, _, judged_with = row["fingerprint"].partition(" ")
+                measured.add((row["count"], crops, "its control" if judged_with == control else "not its control"))
     if len(measured) > 1:
-        raise UserError(f"measured against different crops, or with different counts or seeds: {sorted(measured)}")
+        raise UserError(f"measured differently: {sorted(measured)}")
     return runs
 
 
-def values(runs, column, steps, seeds):
-    """The figures (4, n), each the mean over the steps, of those n seeds that have them for all four variants."""
+def values(runs, column, steps, seeds, names=tuple(VARIANTS)):
+    """The figures (k, n), each the mean over the steps, of those n seeds that have them under all k names."""
 
     def value(run):
         return np.mean([float(runs.get(run, {}).get(step, {}).get(column) or "nan") for step in steps])
 
-    figures = np.array([[value((name, seed)) for seed in seeds] for name in VARIANTS])
+    figures = np.array([[value((name, seed)) for seed in seeds] for name in names])
     return figures[:, ~np.isnan(figures).any(axis=0)]
 
 
@@ -103,7 +109,8 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders with metrics.csv")
     runs = read_runs(parser.parse_args().runs)
     asked, every_seed = [text for text, *_ in QUESTIONS], sorted({seed for _, seed in runs})
-    means, rows, ps = [["attention", *VARIANTS.values(), "*one run's spread*"]], [], {}
+    controls = sorted({name for name, _ in runs} - VARIANTS.keys())
+    means, rows, ps = [["attention", *VARIANTS.values(), "*one run's spread*", *controls]], [], {}
     for text, column, steps, weights, seeds in QUESTIONS + BESIDE:
         groups, every = (values(runs, column, steps, some) for some in (seeds, every_seed))
         there = f"{groups.shape[1]} of {len(seeds)}"
@@ -115,6 +122,9 @@ def main():
         spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
         means.append([f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"])
         means[-1] += [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
+        for control in controls:
+            its = values(runs, column, steps, every_seed, [control])
+            means[-1].append(f"{its.mean():.{digits}f} ({its.size})" if its.size else "")
         interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
         tests = [f"{ps[text]:.3f}", "not yet" if text in asked else "", f"{permutation_p(groups, weights):.3f}"]
         all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], every.shape[1], d=digits)

@@ -129,6 +129,29 @@ def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path
         ask(monkeypatch, *folders[1:], others[0])
 
 
+def test_controls_stand_beside_the_variants_untested(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(6)
+    folders = make_runs(tmp_path / "runs", lambda *_: random.normal())
+    ask(monkeypatch, *folders)
+    without = capsys.readouterr().out.splitlines()
+    make_runs(tmp_path / "other", lambda name, seed, step: 3 * seed + LATE.get(step, 0), seeds=(4, 5))
+    for seed in (4, 5):
+        run = (tmp_path / "other" / f"full-{seed}").rename(tmp_path / "other" / f"uniform_{seed}")
+        config = json.loads((run / "config.json").read_text()) | {"code": {"control": "uniform"}}
+        (run / "config.json").write_text(json.dumps(config))
+        (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace(",abc", ",abc uniform"))
+        folders.append(run)
+    ask(monkeypatch, *folders)
+    lines = capsys.readouterr().out.splitlines()
+    row = "| uniform | " + " | ".join(["13.5 (2)"] * 4 + ["13.500 (2)"] * 3) + " |"
+    assert row in lines and [line for line in lines if line != row] == without
+    for fingerprint in ("other uniform", "abc"):  # other crops; as if its attention had been learned
+        (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace("abc uniform", fingerprint))
+        with pytest.raises(UserError, match="measured differently"):
+            ask(monkeypatch, *folders)
+        (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace(fingerprint, "abc uniform"))
+
+
 def test_nothing_is_told_of_a_question_before_all_its_seeds_are_there(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(5)
     folders = make_runs(tmp_path, lambda *_: random.normal())

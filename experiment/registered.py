@@ -10,7 +10,8 @@ could stop when an answer pleases.
 "p, exact" is that of a permutation test within the seeds: figures never go from one seed to another.  In questions 1
 to 3 the label "in both" goes to each of the four runs of a seed, in all combinations of the seeds (4^8).  In 4 and 5
 two runs of a seed that are alike in D keep or swap their labels "with" and "without attention in G", in all
-combinations (2^6).  p is the share of them whose difference, whatever its sign, is at least as large as the one found.
+combinations (2^6), and for the effect of D the other way round.  p is the share of them whose difference, whatever its
+sign, is at least as large as the one found.
 """
 
 import itertools
@@ -27,7 +28,7 @@ from experiment.evaluate import read_metrics
 
 VARIANTS = {"full": "in both", "no-disc-attn": "in G only", "no-gen-attn": "in D only", "no-attn": "in neither"}
 BOTH = [1, -1 / 3, -1 / 3, -1 / 3]  # attention in both minus the mean of the others, in the order of VARIANTS
-IN_G = [1 / 2, 1 / 2, -1 / 2, -1 / 2]  # the main effect of attention in G
+IN_G, IN_D = [1 / 2, 1 / 2, -1 / 2, -1 / 2], [1 / 2, -1 / 2, 1 / 2, -1 / 2]  # main effects of attention in G and in D
 EARLY, LATE = range(3, 11), range(3, 6)  # the seeds that were registered
 END = (25000, 26250, 27500, 28750, 30000)  # a run's figure late in training is the mean over these
 QUESTIONS = [  # what is asked, the column, the steps, the weights of the variants, the seeds
@@ -38,6 +39,7 @@ QUESTIONS = [  # what is asked, the column, the steps, the weights of the varian
     ("5. effect of G, recall late", "recall", END, IN_G, LATE),
 ]
 BESIDE = [(f"effect of G, {name} late", name, END, IN_G, LATE) for name in ("precision", "density", "coverage")]
+BESIDE += [(f"effect of D, {name} late", name, END, IN_D, LATE) for name in ("distance", "recall")]
 
 
 def read_runs(folders):
@@ -87,7 +89,7 @@ def permutation_p(groups, weights):
     if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
         choices = np.stack([np.roll(weights, shift) @ groups for shift in range(4)], axis=1)
     else:  # (2 * seeds, 2)
-        pairs = np.concatenate([groups[0] - groups[2], groups[1] - groups[3]]) / 2
+        pairs = (groups[np.array(weights) > 0] - groups[np.array(weights) < 0]).ravel() / 2
         choices = np.stack([pairs, -pairs], axis=1)
     sums = np.array([sum(labels) for labels in itertools.product(*choices)])  # 4^8 or 2^6 for all seeds
     return float((abs(sums) >= abs(sums[0]) - 1e-9).mean())  # the first is the one found
@@ -110,7 +112,7 @@ def main():
     runs = read_runs(parser.parse_args().runs)
     asked, every_seed = [text for text, *_ in QUESTIONS], sorted({seed for _, seed in runs})
     controls = sorted({name for name, _ in runs} - VARIANTS.keys())
-    means, rows, ps = [["attention", *VARIANTS.values(), "*one run's spread*", *controls]], [], {}
+    means, rows, ps = {"attention": [*VARIANTS.values(), "*one run's spread*", *controls]}, [], {}
     for text, column, steps, weights, seeds in QUESTIONS + BESIDE:
         groups, every = (values(runs, column, steps, some) for some in (seeds, every_seed))
         there = f"{groups.shape[1]} of {len(seeds)}"
@@ -120,11 +122,11 @@ def main():
         difference, half, t, ps[text], freedom = contrast(groups, weights)
         digits = 1 if column == "distance" else 3
         spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
-        means.append([f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"])
-        means[-1] += [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
+        name = f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"
+        means[name] = [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
         for control in controls:
             its = values(runs, column, steps, every_seed, [control])
-            means[-1].append(f"{its.mean():.{digits}f} ({its.size})" if its.size else "")
+            means[name].append(f"{its.mean():.{digits}f} ({its.size})" if its.size else "")
         interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
         tests = [f"{ps[text]:.3f}", "not yet" if text in asked else "", f"{permutation_p(groups, weights):.3f}"]
         all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], every.shape[1], d=digits)
@@ -132,7 +134,7 @@ def main():
     if ps.keys() >= set(asked):
         for row, p in zip(rows, holm([ps[text] for text in asked]), strict=False):
             row[5] = f"{p:.3f}"
-    table(*zip(*means, strict=True))
+    table(*zip(*([name, *column] for name, column in means.items()), strict=True))
     head = ["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "seeds", "all seeds"]
     table(head, *rows)
 

@@ -106,14 +106,15 @@ def test_relabelling_within_seeds_by_brute_force():
         both = (groups[first, 0] + groups[second, 1]) / 2
         means.append(both - (groups.sum() / 2 - both) / 3)
     assert registered.permutation_p(groups, registered.BOTH) == np.mean(np.abs(means) >= abs(means[0]) - 1e-9)
-    effects = []
-    for swaps in itertools.product((False, True), repeat=4):
-        swapped, runs = groups.copy(), [(0, 0), (0, 1), (1, 0), (1, 1)]
-        for swap, (row, seed) in zip(swaps, runs, strict=True):
-            if swap:
-                swapped[[row, row + 2], seed] = swapped[[row + 2, row], seed]
-        effects.append(swapped[:2].mean() - swapped[2:].mean())
-    assert registered.permutation_p(groups, registered.IN_G) == np.mean(np.abs(effects) >= abs(effects[0]) - 1e-9)
+    for weights, pairs in ((registered.IN_G, ((0, 2), (1, 3))), (registered.IN_D, ((0, 1), (2, 3)))):
+        effects = []
+        for swaps in itertools.product((False, True), repeat=4):
+            swapped = groups.copy()
+            for swap, (pair, seed) in zip(swaps, itertools.product(pairs, range(2)), strict=True):
+                if swap:
+                    swapped[list(pair), seed] = swapped[list(pair[::-1]), seed]
+            effects.append(weights @ swapped.mean(axis=1))
+        assert registered.permutation_p(groups, weights) == np.mean(np.abs(effects) >= abs(effects[0]) - 1e-9)
 
 
 def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path, monkeypatch, capsys):

@@ -256,8 +256,8 @@ def draw_fid():
     photos, parts = cloud(0), []
     cases = [  # title, generated points, the radius of their dots, how the distance comes about
         ("Another centre", cloud(1, centre=2), 3, "2²"),
-        ("Half the spread", cloud(1, spread=0.5), 3, "2 · (1 - 0.5)²"),
-        ("Mode collapse", cloud(1, spread=0), 7, "2 · (1 - 0)²"),
+        ("Half the spread", cloud(1, spread=0.5), 3, "2 · (1 + 1/4 - 2 · 1/2)"),
+        ("Mode collapse", cloud(1, spread=0), 7, "2 · (1 + 0 - 2 · 0)"),
     ]
     for middle, (title, fakes, radius, how) in zip((105, 310, 515), cases, strict=True):
         for points, kind, r in ((photos, "n", 3), (fakes, "gt", radius)):
@@ -266,7 +266,7 @@ def draw_fid():
         both = [statistic for points in (photos, fakes) for statistic in (points.mean(axis=0), np.cov(points.T))]
         parts += [text(middle, 30, title, "c b"), text(middle, 268, f"= {how}", "c m")]
         parts.append(text(middle, 244, f"distance {frechet_distance(*both):.1f}", "c b"))
-    parts += [dot(80, 300, "n", 4), text(92, 305, "photos, spread 1 each way")]
+    parts += [dot(80, 300, "n", 4), text(92, 305, "photos, variance 1 each way")]
     parts += [dot(340, 300, "gt", 4), text(352, 305, "generated")]
     what = "Photos and generated points in a plane: centres 2 apart, half the spread, all generated in one place"
     return svg(620, 320, what, *parts)

@@ -3,9 +3,9 @@
     python -m experiment.registered experiment/results/*
 
 The folders are named variant-seed, as those of `make ablation`, and control_seed; others are left out.  Prints two
-Markdown tables: the means of the variants and of the controls (experiment/controls.py), and the answers.  Before a
-question has all its seeds, with all four variants measured, nothing but their number is printed of it, because one
-could stop when an answer pleases.
+Markdown tables: the means of the variants and of the controls (experiment/controls.py), and the answers.  The effect
+of D and the controls' differences were not registered.  Before a question has all its seeds, with all four variants
+measured, nothing but their number is printed of it, because one could stop when an answer pleases.
 
 "p, exact" is that of a permutation test within the seeds: figures never go from one seed to another.  In questions 1
 to 3 the label "in both" goes to each of the four runs of a seed, in all combinations of the seeds (4^8).  In 4 and 5
@@ -84,6 +84,13 @@ def contrast(groups, weights):
     return difference, stats.t.ppf(0.975, freedom) * error, difference / error, float(p), freedom
 
 
+def test(groups, weights, digits):
+    """`contrast` as the cells of a table: difference, interval, t with its freedom, p; and p as a number."""
+    difference, half, t, p, freedom = contrast(groups, weights)
+    low, high = (f"{end:.{digits}f}" for end in (difference - half, difference + half))
+    return [f"{difference:.{digits}f}", f"{low} to {high}", f"{t:.2f} ({freedom})", f"{p:.3f}"], p
+
+
 def permutation_p(groups, weights):
     """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large as theirs."""
     if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
@@ -119,21 +126,25 @@ def main():
         if groups.shape[1] < len(seeds):
             rows.append([text, *["not yet"] * 6, there, "not yet"])
             continue
-        difference, half, t, ps[text], freedom = contrast(groups, weights)
         digits = 1 if column == "distance" else 3
+        cells, ps[text] = test(groups, weights, digits)
         spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
         name = f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"
         means[name] = [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
         for control in controls:
             its = values(runs, column, steps, every_seed, [control])
             means[name].append(f"{its.mean():.{digits}f} ({its.size})" if its.size else "")
-        interval = f"{difference - half:.{digits}f} to {difference + half:.{digits}f}"
-        tests = [f"{ps[text]:.3f}", "not yet" if text in asked else "", f"{permutation_p(groups, weights):.3f}"]
+        more = ["not yet" if text in asked else "", f"{permutation_p(groups, weights):.3f}", there]
         all_seeds = "{:.{d}f} +- {:.{d}f} ({})".format(*contrast(every, weights)[:2], every.shape[1], d=digits)
-        rows.append([text, f"{difference:.{digits}f}", interval, f"{t:.2f} ({freedom})", *tests, there, all_seeds])
+        rows.append([text, *cells, *more, all_seeds])
     if ps.keys() >= set(asked):
         for row, p in zip(rows, holm([ps[text] for text in asked]), strict=False):
             row[5] = f"{p:.3f}"
+    for control, column in itertools.product(controls, ("distance", "recall", "precision")):
+        groups = values(runs, column, END, LATE), values(runs, column, END, every_seed, [control])
+        if groups[0].shape[1] == groups[1].shape[1]:  # with other numbers of seeds it would be another test
+            cells, _ = test(np.concatenate(groups), [-1, 0, 0, 0, 1], 1 if column == "distance" else 3)
+            rows.append([f"{control} - in both, {column} late", *cells, "", "", f"{groups[1].shape[1]}", ""])
     table(*zip(*([name, *column] for name, column in means.items()), strict=True))
     head = ["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "seeds", "all seeds"]
     table(head, *rows)

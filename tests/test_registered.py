@@ -130,22 +130,27 @@ def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path
         ask(monkeypatch, *folders[1:], others[0])
 
 
-def test_controls_stand_beside_the_variants_untested(tmp_path, monkeypatch, capsys):
+def test_controls_stand_beside_the_variants(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(6)
-    folders = make_runs(tmp_path / "runs", lambda *_: random.normal())
+    folders = make_runs(tmp_path / "runs", lambda name, seed, step: random.normal() + 2 * (name == "full"))
     ask(monkeypatch, *folders)
     without = capsys.readouterr().out.splitlines()
-    make_runs(tmp_path / "other", lambda name, seed, step: 3 * seed + LATE.get(step, 0), seeds=(4, 5))
-    for seed in (4, 5):
+    full = registered.values(registered.read_runs(folders), "recall", registered.END, registered.LATE)[0]
+    make_runs(tmp_path / "other", lambda name, seed, step: 3 * seed + LATE.get(step, 0), seeds=(3, 4, 5))
+    for seed in (3, 4, 5):
         run = (tmp_path / "other" / f"full-{seed}").rename(tmp_path / "other" / f"uniform_{seed}")
         config = json.loads((run / "config.json").read_text()) | {"code": {"control": "uniform"}}
         (run / "config.json").write_text(json.dumps(config))
         (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace(",abc", ",abc uniform"))
         folders.append(run)
-    ask(monkeypatch, *folders)
+    ask(monkeypatch, *folders[:-1])  # two seeds are told, but not compared with the variants' three
     lines = capsys.readouterr().out.splitlines()
-    row = "| uniform | " + " | ".join(["13.5 (2)"] * 4 + ["13.500 (2)"] * 3) + " |"
-    assert row in lines and [line for line in lines if line != row] == without
+    assert [line for line in lines if not line.startswith("| uniform | 10.5 (2) |")] == without != lines
+    ask(monkeypatch, *folders)
+    found = tables(capsys)
+    assert found["uniform"] == ["12.0 (3)"] * 4 + ["12.000 (3)"] * 3
+    row = found["uniform - in both, recall late"]
+    assert float(row[0]) == pytest.approx(12 - full.mean(), abs=1e-3) and row[2].endswith(" (10)")
     for fingerprint in ("other uniform", "abc"):  # other crops; as if its attention had been learned
         (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace("abc uniform", fingerprint))
         with pytest.raises(UserError, match="measured differently"):

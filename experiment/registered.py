@@ -44,21 +44,26 @@ BESIDE += [(f"effect of D, {name} late", name, END, IN_D, LATE) for name in ("di
 
 def read_runs(folders):
     """Run folders -> {(variant or control, seed): rows of metrics.csv}.  Raises UserError if measured differently."""
-    runs, measured = {}, set()
+    runs, counts, crops = {}, set(), set()
     for folder in (folder for folder in folders if folder.is_dir()):
         config = read_config(folder)
-        options, control = Namespace(**config["options"]), config.get("code", {}).get("control", "")
-        name = control or variant(options)
+        options, control = Namespace(**config["options"]), (config.get("code") or {}).get("control", "")
+        name = control if control and variant(options) == "full" else variant(options)
         if folder.name != f"{name}{'_' if control else '-'}{options.seed}":
             print(f"left out, for its name: {folder}, seed {options.seed} of {name}")
             continue
+        if (name, options.seed) in runs:
+            raise UserError(f"{folder}: a second run of {name} with seed {options.seed}")
         rows = runs[name, options.seed] = read_metrics(folder / "metrics.csv")
-        if control or options.seed in EARLY:
-            for row in rows.values():
-                crops, _, judged_with = row["fingerprint"].partition(" ")
-                measured.add((row["count"], crops, "its control" if judged_with == control else "not its control"))
-    if len(measured) > 1:
-        raise UserError(f"measured differently: {sorted(measured)}")
+        for row in rows.values():
+            against, _, judged_with = (row.get("fingerprint") or "").partition("+")[0].partition(" ")
+            if judged_with != control:
+                told = f"measured with {judged_with or 'learned'} attention, trained with {control or 'learned'}"
+                raise UserError(f"{folder}: {told}")
+            counts.add(row["count"])
+            crops |= {against} - {""}  # seeds 1 and 2 were measured before there were fingerprints
+    if len(counts) > 1 or len(crops) > 1:
+        raise UserError(f"measured with different counts, {sorted(counts)}, or crops or seeds, {sorted(crops)}")
     return runs
 
 
@@ -84,7 +89,7 @@ def contrast(groups, weights):
     return difference, stats.t.ppf(0.975, freedom) * error, difference / error, float(p), freedom
 
 
-def test(groups, weights, digits):
+def cells_of(groups, weights, digits):
     """`contrast` as the cells of a table: difference, interval, t with its freedom, p; and p as a number."""
     difference, half, t, p, freedom = contrast(groups, weights)
     low, high = (f"{end:.{digits}f}" for end in (difference - half, difference + half))
@@ -92,7 +97,7 @@ def test(groups, weights, digits):
 
 
 def permutation_p(groups, weights):
-    """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large as theirs."""
+    """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large, of any sign."""
     if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
         choices = np.stack([np.roll(weights, shift) @ groups for shift in range(4)], axis=1)
     else:  # (2 * seeds, 2)
@@ -127,7 +132,7 @@ def main():
             rows.append([text, *["not yet"] * 6, there, "not yet"])
             continue
         digits = 1 if column == "distance" else 3
-        cells, ps[text] = test(groups, weights, digits)
+        cells, ps[text] = cells_of(groups, weights, digits)
         spread = math.sqrt(groups.var(axis=1, ddof=1).mean())
         name = f"{column}, {'late' if steps == END else f'{steps[0]:,}'}"
         means[name] = [f"{value:.{digits}f}" for value in [*groups.mean(axis=1), spread]]
@@ -142,9 +147,9 @@ def main():
             row[5] = f"{p:.3f}"
     for control, column in itertools.product(controls, ("distance", "recall", "precision")):
         groups = values(runs, column, END, LATE), values(runs, column, END, every_seed, [control])
-        if groups[0].shape[1] == groups[1].shape[1]:  # with other numbers of seeds it would be another test
-            cells, _ = test(np.concatenate(groups), [-1, 0, 0, 0, 1], 1 if column == "distance" else 3)
-            rows.append([f"{control} - in both, {column} late", *cells, "", "", f"{groups[1].shape[1]}", ""])
+        if groups[0].shape[1] == groups[1].shape[1] == len(LATE):  # not before the variants are there, either
+            cells, _ = cells_of(np.concatenate(groups), [-1, 0, 0, 0, 1], 1 if column == "distance" else 3)
+            rows.append([f"{control} - in both, {column} late", *cells, "", "", f"{len(LATE)} of each", ""])
     table(*zip(*([name, *column] for name, column in means.items()), strict=True))
     head = ["question", "difference", "95 % interval", "t (freedom)", "p", "Holm", "p, exact", "seeds", "all seeds"]
     table(head, *rows)

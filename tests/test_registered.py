@@ -4,7 +4,9 @@ import csv
 import itertools
 import json
 import math
+import shutil
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -55,7 +57,9 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
 
     def value(name, seed, step):
         gen = 0 if SWITCHES[name][0] else 7
-        return 100 + step / 100 + (gen + LATE[step] if step in LATE else 60 * (name == "full")) + random.normal() / 2
+        disc = 0 if SWITCHES[name][1] else 4
+        late = gen + disc + LATE.get(step, 0)
+        return 100 + step / 100 + (late if step in LATE else 60 * (name == "full")) + random.normal() / 2
 
     folders = make_runs(tmp_path / "runs", value)
     ask(monkeypatch, *folders)
@@ -68,6 +72,10 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
     assert found["1. both - rest, distance at 500"][5] == "0.000"  # 1 of 4^8
     assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
     assert set(found["effect of G, coverage late"]) == {"not yet", "0 of 3"}
+    assert float(found["effect of D, distance late"][0]) == pytest.approx(4, abs=0.8)
+    asked = [found[text] for text, *_ in registered.QUESTIONS]
+    holm = registered.holm([float(row[3]) for row in asked])
+    assert [float(row[4]) for row in asked] == pytest.approx(holm, abs=0.003)
     early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
     assert early == pytest.approx([165, 105, 105, 105], abs=0.8)
 
@@ -151,11 +159,18 @@ def test_controls_stand_beside_the_variants(tmp_path, monkeypatch, capsys):
     assert found["uniform"] == ["12.0 (3)"] * 4 + ["12.000 (3)"] * 3
     row = found["uniform - in both, recall late"]
     assert float(row[0]) == pytest.approx(12 - full.mean(), abs=1e-3) and row[2].endswith(" (10)")
-    for fingerprint in ("other uniform", "abc"):  # other crops; as if its attention had been learned
+    fingerprints = {"abc uniform+def": None, "other uniform": "crops", "abc": "learned", "abc identity": "identity"}
+    for fingerprint, told in fingerprints.items():
         (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace("abc uniform", fingerprint))
-        with pytest.raises(UserError, match="measured differently"):
+        with pytest.raises(UserError, match=told) if told else nullcontext():
             ask(monkeypatch, *folders)
         (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace(fingerprint, "abc uniform"))
+    capsys.readouterr()
+    ask(monkeypatch, *(folder for folder in folders if folder.name != "full-3"))
+    assert not [text for text in tables(capsys) if text.startswith("uniform - ")]  # nor before the variants are there
+    again = shutil.copytree(folders[0], tmp_path / "again" / folders[0].name)
+    with pytest.raises(UserError, match="second"):
+        ask(monkeypatch, *folders, again)
 
 
 def test_nothing_is_told_of_a_question_before_all_its_seeds_are_there(tmp_path, monkeypatch, capsys):

@@ -97,7 +97,7 @@ def cells_of(groups, weights, digits):
 
 
 def permutation_p(groups, weights):
-    """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large, of any sign."""
+    """The share of all relabellings of groups (4, seeds) within the seeds whose difference is as large, + or -."""
     if weights == BOTH:  # what the labels that a seed's runs could have had give: (seeds, 4)
         choices = np.stack([np.roll(weights, shift) @ groups for shift in range(4)], axis=1)
     else:  # (2 * seeds, 2)

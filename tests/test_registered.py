@@ -35,7 +35,7 @@ def make_runs(folder, value, seeds=range(3, 11), count=2000):
         with open(run / "metrics.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, evaluate.COLUMNS, restval="")
             writer.writeheader()
-            for step in (step for step in (500, 2500, 5000, 24000, *LATE) if step <= 5000 or seed in (3, 4, 5)):
+            for step in (step for step in (500, 2500, 5000, 24000, *LATE) if step <= 5000 or seed <= 5):
                 figures = dict.fromkeys(("distance", "recall", "precision", "density"), value(name, seed, step))
                 writer.writerow({"step": step, "count": count, "fingerprint": "abc", **figures})
     return sorted(folder.iterdir())
@@ -61,7 +61,7 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
         late = gen + disc + LATE.get(step, 0)
         return 100 + step / 100 + (late if step in LATE else 60 * (name == "full")) + random.normal() / 2
 
-    folders = make_runs(tmp_path / "runs", value)
+    folders = make_runs(tmp_path / "runs", value, seeds=range(1, 11))
     ask(monkeypatch, *folders)
     found = tables(capsys)
     for text, difference in (("1. both - rest, distance at 500", 60), ("4. effect of G, distance late", 7)):
@@ -69,9 +69,15 @@ def test_the_differences_are_those_that_were_put_in(tmp_path, monkeypatch, capsy
         low, high = map(float, row[1].split(" to "))
         assert float(row[0]) == pytest.approx(difference, abs=0.8) and low < float(row[0]) < high
         assert row[2].endswith(" (28)" if "500" in text else " (8)") and float(row[4]) == 0
+        assert row[6] == ("8 of 8" if "500" in text else "3 of 3")
+        assert row[7].endswith("(10)" if "500" in text else "(5)")  # seeds 1 and 2, too
     assert found["1. both - rest, distance at 500"][5] == "0.000"  # 1 of 4^8
     assert found["4. effect of G, distance late"][5] == "0.031"  # 2 of 2^6
     assert set(found["effect of G, coverage late"]) == {"not yet", "0 of 3"}
+    early = registered.values(registered.read_runs(folders), "distance", (500,), registered.EARLY)
+    assert float(found["*one run's spread*"][0]) == pytest.approx(
+        math.sqrt(early.var(axis=1, ddof=1).mean()), abs=0.051
+    )
     assert float(found["effect of D, distance late"][0]) == pytest.approx(4, abs=0.8)
     early = [float(cell) for cell in (found[name][0] for name in registered.VARIANTS.values())]
     assert early == pytest.approx([165, 105, 105, 105], abs=0.8)

@@ -45,7 +45,7 @@ BESIDE += [(f"effect of D, {name} late", name, END, IN_D, LATE) for name in ("di
 def read_runs(folders):
     """Run folders -> {(variant or control, seed): rows of metrics.csv}.  Raises UserError if measured differently."""
     runs, counts, crops = {}, set(), set()
-    for folder in (folder for folder in folders if folder.is_dir()):
+    for folder in (folder for folder in folders if not folder.is_file()):  # report.html stands beside the runs
         config = read_config(folder)
         options, control = Namespace(**config["options"]), (config.get("code") or {}).get("control", "")
         name = control if control and variant(options) == "full" else variant(options)

@@ -136,6 +136,8 @@ def test_runs_not_measured_alike_or_not_named_after_their_seed_are_told(tmp_path
     (tmp_path / "report.html").touch()  # stands beside published runs
     ask(monkeypatch, *folders, control, tmp_path / "report.html")
     assert f"left out, for its name: {control}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="full-99"):
+        ask(monkeypatch, *folders, tmp_path / "full-99")
     others = make_runs(tmp_path / "count", lambda *_: 1, count=1000)
     with pytest.raises(UserError, match="1000"):
         ask(monkeypatch, *folders[1:], others[0])
